@@ -8,12 +8,13 @@
 //!
 //! The modules below are listed in the order in which an item meets them.
 
+pub mod cli;
+pub mod config;
+pub mod demo;
 pub mod feed;
 pub mod item;
 pub mod job;
 pub mod queue;
-pub mod worker;
 pub mod store;
-pub mod config;
-pub mod demo;
-pub mod cli;
+pub mod tls;
+pub mod worker;

@@ -1,1 +1,256 @@
-//! queue
+//! Everything Redis: one queue is a stream with one consumer group, a backoff zset and a dead-letter stream.
+//!
+//! ```text
+//!              enqueue                read                     done
+//!   producer ─────────▶ waiting ─────────────▶ active ─────────────────────▶ gone
+//!                       (stream)               (pending entries)
+//!                          ▲ ▲ ▲ ▲               │ │ │ │
+//!                  promote │ │ │ └── give back ──┘ │ │ │ back off
+//!      delayed (zset) ─────┘ │ └───── claim ───────┘ │ └──────────▶ delayed (zset)
+//!                            │ redrive               │ bury
+//!                            └──────────── dead (stream) ◀
+//! ```
+//!
+//! Every arrow is one script in [`scripts`], called by one function of a [`Queue`] in the file of that name. The key
+//! `job:<id>` is guard and job in one and never moves: what moves is its id, and the head in front of it says where to.
+//! An entry id is the lease on a job: every take-over adds a new entry and writes its id into the head, so the late
+//! settle of a worker that lost the job is answered "lost" and changes nothing.
+//!
+//! *Not here:* what a job is about. The queue knows ids, versions, imports to count for, and bytes.
+
+pub mod connection;
+pub mod counts;
+pub mod keys;
+pub mod scripts;
+// the road of a job
+pub mod enqueue;
+pub mod read;
+pub mod settle;
+// the failure roads
+pub mod claim;
+pub mod dead_letter;
+pub mod promote;
+// operating
+pub mod consumers;
+pub mod find;
+pub mod pause;
+// what feeds and imports keep beside the jobs
+pub mod feed_memory;
+pub mod imports;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::RedisError;
+use redis::aio::ConnectionManager;
+
+pub use connection::Redis;
+pub use keys::Keys;
+use scripts::Call;
+pub use settle::Settled;
+
+use crate::job::{JobId, JobIdError};
+
+/// The one consumer group of a work stream.
+pub const GROUP: &str = "workers";
+
+/// Most events a queue keeps; older ones are trimmed.
+const EVENTS_MAX: usize = 10_000;
+
+/// Most failures that an import lists with their reasons; the rest is only counted.
+const LISTED_FAILURES_MAX: usize = 20;
+
+/// Which events a queue writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Events {
+    /// None.
+    Off,
+    /// What an operator wants to know: failed attempts, dead letters, stalls, pauses.
+    #[default]
+    Failures,
+}
+
+/// A queue: cheap to clone, all clones share one connection.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    redis: Redis,
+    keys: Keys,
+    events: Events,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").field("name", &self.keys.queue()).finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    /// Opens a queue: registers its name and creates its group where it is missing.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the name is none, or Redis does not answer.
+    pub async fn open(redis: &Redis, name: &str, events: Events) -> Result<Self, QueueError> {
+        let keys = Keys::new(redis.prefix(), name)?;
+        let queue = Self { inner: Arc::new(Inner { redis: redis.clone(), keys, events }) };
+        queue.ensure_group().await?;
+        let registered =
+            redis::cmd("SADD").arg(queue.keys().registry()).arg(name).query_async::<()>(&mut queue.connection()).await;
+        registered.map_err(|cause| QueueError::from_redis("SADD", cause))?;
+        Ok(queue)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.keys().queue()
+    }
+
+    /// Its keys.
+    pub fn keys(&self) -> &Keys {
+        &self.inner.keys
+    }
+
+    /// The server it is on.
+    pub fn redis(&self) -> &Redis {
+        &self.inner.redis
+    }
+
+    pub(crate) fn connection(&self) -> ConnectionManager {
+        self.inner.redis.connection()
+    }
+
+    /// Creates the group at 0 if it is missing (Redis was flushed, or the stream was deleted): a paused queue stays
+    /// paused. Returns whether it was missing.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`].
+    pub async fn ensure_group(&self) -> Result<bool, QueueError> {
+        let keys = self.keys();
+        let mut call = Call::new(&scripts::ENSURE_GROUP, [keys.stream(), keys.wake(), keys.meta()].into_iter());
+        call.arg(GROUP);
+        Ok(call.run(&mut self.connection()).await?.decode::<u8>()? == 1)
+    }
+
+    /// What a script is told: how many events the stream of events keeps, 0 for none.
+    fn events_max(&self) -> usize {
+        match self.inner.events {
+            Events::Off => 0,
+            Events::Failures => EVENTS_MAX,
+        }
+    }
+}
+
+/// Why an operation on a queue failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// The server cannot be reached.
+    #[error("cannot reach Redis at {address}: is it running, and is REDIS_URL right?")]
+    Unreachable {
+        /// Host and port.
+        address: String,
+        /// What the client library says.
+        #[source]
+        cause: RedisError,
+    },
+    /// The server is too old, or none that we know.
+    #[error("Redis at {address} is version {found}; feedmill needs Redis 6.2 or later, or Valkey 7.2 or later")]
+    Version {
+        /// Host and port.
+        address: String,
+        /// What it says it is.
+        found: String,
+    },
+    /// The URL cannot be used.
+    #[error("not a Redis URL: {detail}; accepted: redis://[user:password@]host[:port][/database], rediss://…")]
+    Url {
+        /// What is wrong with it; never the URL itself, which may hold a password.
+        detail: String,
+    },
+    /// The name of a queue has other characters than `A–Z a–z 0–9 _ . -`.
+    #[error("{name:?} cannot be the name of a queue; accepted: letters, digits, '_', '.' and '-'")]
+    Name {
+        /// That name.
+        name: String,
+    },
+    /// A job id is empty or too long.
+    #[error(transparent)]
+    JobId(#[from] JobIdError),
+    /// A payload is over the queue's limit.
+    #[error("job {id} has a payload of {bytes} bytes; the limit (payload_max) is {limit_bytes}")]
+    PayloadTooLarge {
+        /// The job.
+        id: JobId,
+        /// Size of its payload.
+        bytes: usize,
+        /// What is accepted.
+        limit_bytes: usize,
+    },
+    /// A command or script failed.
+    #[error("{operation} failed at Redis")]
+    Redis {
+        /// The command, or the scripts it was made of.
+        operation: &'static str,
+        /// What the client library says.
+        #[source]
+        cause: RedisError,
+    },
+    /// A reply has not the shape it should have.
+    #[error("{script} answered something unexpected: {detail}")]
+    Reply {
+        /// The script or command.
+        script: &'static str,
+        /// What is wrong with the reply.
+        detail: String,
+    },
+}
+
+impl QueueError {
+    pub(crate) fn from_redis(operation: &'static str, cause: RedisError) -> Self {
+        Self::Redis { operation, cause }
+    }
+
+    /// Whether Redis could not do it now but may later: it is down, restarting, read-only or out of memory. Nothing is
+    /// known then about whether the operation was carried out.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Redis { cause, .. } => {
+                cause.is_io_error()
+                    || cause.is_timeout()
+                    || cause.is_connection_dropped()
+                    || cause.is_connection_refusal()
+                    || matches!(
+                        cause.code(),
+                        Some(
+                            "LOADING"
+                                | "READONLY"
+                                | "MASTERDOWN"
+                                | "TRYAGAIN"
+                                | "CLUSTERDOWN"
+                                | "OOM"
+                                | "MISCONF"
+                                | "BUSY"
+                                | "NOREPLICAS"
+                        )
+                    )
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the consumer group is missing.
+    pub(crate) fn is_group_lost(&self) -> bool {
+        // from inside a script the code arrives as part of the text
+        matches!(self, Self::Redis { cause, .. }
+            if cause.code() == Some("NOGROUP") || cause.detail().is_some_and(|text| text.contains("NOGROUP")))
+    }
+}
+
+/// A span as the whole milliseconds that a script takes.
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX >> 12)
+}

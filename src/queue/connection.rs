@@ -1,0 +1,131 @@
+//! The connections to Redis: one that all operations share, and one of its own for each reader that blocks.
+
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _};
+
+use super::QueueError;
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take on the shared connection, where nothing blocks: far above any script, so that what runs
+/// into it is a server or network that hangs.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause between two attempts to connect again; short, because jobs wait.
+const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
+/// Attempts of one reconnection before the operation that waits for it fails; its caller tries again.
+const RECONNECT_ATTEMPTS: usize = 3;
+/// The oldest version with all commands that are used (`XAUTOCLAIM`, `XGROUP CREATECONSUMER`).
+const OLDEST_VERSION: (u32, u32) = (6, 2);
+
+/// A Redis server. Cheap to clone; all clones share one multiplexed connection, which reconnects by itself.
+#[derive(Clone)]
+pub struct Redis {
+    client: Client,
+    connection: ConnectionManager,
+    prefix: String,
+    address: String,
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redis").field("address", &self.address).field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+impl Redis {
+    /// Connects and checks the version.
+    ///
+    /// `prefix` begins all keys.
+    ///
+    /// # Errors
+    /// [`QueueError::Url`], [`QueueError::Unreachable`] or [`QueueError::Version`].
+    pub async fn connect(url: &str, prefix: &str) -> Result<Self, QueueError> {
+        crate::tls::install_provider();
+        // The texts of the client library name what is wrong, not the URL.
+        let refused = |cause: redis::RedisError| QueueError::Url { detail: cause.to_string() };
+        let info = url.into_connection_info().map_err(refused)?;
+        let address = match info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
+            other => other.to_string(),
+        };
+        let client = Client::open(info).map_err(refused)?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            .set_max_delay(RECONNECT_DELAY_MAX)
+            .set_number_of_retries(RECONNECT_ATTEMPTS);
+        let unreachable = |cause| QueueError::Unreachable { address: address.clone(), cause };
+        let mut connection = client.get_connection_manager_with_config(config).await.map_err(unreachable)?;
+        let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await.map_err(unreachable)?;
+        check_version(&info).map_err(|found| QueueError::Version { address: address.clone(), found })?;
+        Ok(Self { client, connection, prefix: prefix.to_owned(), address })
+    }
+
+    /// What all keys begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Host and port, without user and password.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The shared connection.
+    pub(crate) fn connection(&self) -> ConnectionManager {
+        self.connection.clone()
+    }
+
+    /// A connection of its own for a reader that blocks for up to `block`.
+    ///
+    /// # Errors
+    /// [`QueueError::Unreachable`].
+    pub(crate) async fn blocking_connection(&self, block: Duration) -> Result<MultiplexedConnection, QueueError> {
+        // A response timeout below the block time would give up on a read that Redis still carries out: what it then
+        // delivers would be pending for nobody.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(block + RESPONSE_TIMEOUT));
+        self.client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(|cause| QueueError::Unreachable { address: self.address.clone(), cause })
+    }
+}
+
+/// Accepts what `INFO server` says, or returns the version that is too old.
+fn check_version(info: &str) -> Result<(), String> {
+    let field = |name: &str| {
+        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).unwrap_or_default()
+    };
+    // Valkey and its like also say which Redis they are compatible with.
+    let version = field("redis_version");
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if (major, minor) >= OLDEST_VERSION {
+        Ok(())
+    } else {
+        Err(if version.is_empty() { "unknown" } else { version }.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_from_6_2_are_accepted() {
+        for accepted in ["6.2.14", "7.0.15", "7.2.4", "8.2.0", "10.0.0"] {
+            assert_eq!(
+                check_version(&format!("# Server\r\nredis_version:{accepted}\r\nredis_mode:standalone\r\n")),
+                Ok(())
+            );
+        }
+        for refused in ["5.0.6", "6.0.16"] {
+            assert_eq!(check_version(&format!("redis_version:{refused}\r\n")), Err(refused.to_owned()));
+        }
+        assert_eq!(check_version("hello"), Err("unknown".to_owned()));
+    }
+}

@@ -1,0 +1,231 @@
+//! Dead letters: jobs we gave up on, kept with their reason.
+//!
+//! ```text
+//!   active ──bury entry──▶ dead ──redrive──▶ waiting (attempt 1)
+//!                            └──discard──▶ gone, and the feed forgets the item
+//! ```
+//!
+//! Burying a job with a guard is a settle; see [`super::settle`]. Here are the entries that no job can be made of, and
+//! what is done with letters afterwards. The envelope of a dead job stays in its guard; of an unreadable entry the letter
+//! holds what there was.
+//!
+//! *Crash:* every step is one script over one page; what a walk did not reach stays as it is.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use redis::streams::StreamRangeReply;
+
+use super::read::UnreadableEntry;
+use super::scripts::{self, Call, JOBS_PER_CALL_MAX};
+use super::settle::cut;
+use super::{GROUP, Queue, QueueError, Settled};
+use crate::job::{EntryId, Job, JobId};
+
+/// A dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its entry among the dead letters.
+    pub entry: EntryId,
+    /// The job; `None` for an entry that no job could be made of.
+    pub id: Option<JobId>,
+    /// Why we gave up.
+    pub reason: String,
+    /// Failed attempts.
+    pub attempts: u32,
+    /// When.
+    pub at: SystemTime,
+    /// The consumer that gave up; empty when none had the job.
+    pub consumer: String,
+    /// What there was of an unreadable entry.
+    pub raw: Option<Vec<u8>>,
+}
+
+/// What a redrive did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Redriven {
+    /// Letters whose jobs wait again.
+    pub redriven: usize,
+    /// Letters that were gone already.
+    pub gone: usize,
+    /// Letters with nothing left to work on; they stay.
+    pub empty: usize,
+}
+
+/// How long, and how many, dead letters are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Only the newest so many.
+    pub count: Option<usize>,
+    /// Only those younger than this.
+    pub age: Option<Duration>,
+}
+
+impl Queue {
+    /// Makes a dead letter of an entry that no job can be made of, or drops it when its job stands elsewhere
+    /// (then the answer is [`Settled::Changed`]).
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`]; may be repeated.
+    pub async fn bury_entry(&self, consumer: &str, unreadable: &UnreadableEntry) -> Result<Settled, QueueError> {
+        let keys = self.keys();
+        let job_key = unreadable.id.as_ref().map_or_else(|| keys.meta().as_bytes().to_vec(), |id| keys.job(id));
+        let fixed = [keys.stream(), keys.dead(), keys.meta(), keys.events(), keys.failures()];
+        let all: Vec<&[u8]> = fixed.iter().map(|key| key.as_bytes()).chain([&job_key[..]]).collect();
+        let mut call = Call::new(&scripts::BURY_ENTRY, all.into_iter());
+        call.arg(GROUP)
+            .arg(consumer)
+            .arg(self.events_max())
+            .arg(unreadable.entry.to_string())
+            .arg(unreadable.id.as_ref().map_or(&[][..], JobId::as_bytes))
+            .arg(cut(&unreadable.reason))
+            .arg(&unreadable.raw[..]);
+        let letter: String = call.run(&mut self.connection()).await?.decode()?;
+        match letter.as_str() {
+            "F" => Ok(Settled::Settled),
+            "O" => Ok(Settled::Changed),
+            "L" => Ok(Settled::Lost),
+            other => Err(QueueError::Reply { script: scripts::BURY_ENTRY.name, detail: other.to_owned() }),
+        }
+    }
+
+    /// Reads dead letters, oldest first: up to `limit` after the entry `after` (from the beginning for `None`).
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`].
+    pub async fn dead_letters(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
+        let start = after.map_or_else(|| "-".to_owned(), |entry| format!("({entry}"));
+        let reply = redis::cmd("XRANGE")
+            .arg(self.keys().dead())
+            .arg(start)
+            .arg("+")
+            .arg("COUNT")
+            .arg(limit)
+            .query_async::<StreamRangeReply>(&mut self.connection())
+            .await
+            .map_err(|cause| QueueError::from_redis("XRANGE", cause))?;
+        reply.ids.into_iter().map(|entry| decode_letter(&entry)).collect()
+    }
+
+    /// Brings letters back to waiting, at attempt 1.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`]: letters of earlier calls are redriven.
+    pub async fn redrive(&self, letters: &[DeadLetter]) -> Result<Redriven, QueueError> {
+        let keys = self.keys();
+        let mut redriven = Redriven::default();
+        for piece in letters.chunks(JOBS_PER_CALL_MAX) {
+            let fixed = [keys.stream(), keys.dead(), keys.failures(), keys.meta()];
+            let jobs = piece
+                .iter()
+                .map(|letter| letter.id.as_ref().map_or_else(|| keys.meta().as_bytes().to_vec(), |id| keys.job(id)));
+            let all: Vec<Vec<u8>> = fixed.iter().map(|key| key.as_bytes().to_vec()).chain(jobs).collect();
+            let mut call = Call::new(&scripts::REDRIVE, all.into_iter());
+            call.arg(keys.import_prefix());
+            for letter in piece {
+                call.arg(letter.entry.to_string())
+                    .arg(letter.id.as_ref().map_or(&[][..], JobId::as_bytes))
+                    .arg(letter.raw.as_deref().unwrap_or_default());
+            }
+            let statuses = call
+                .run(&mut self.connection())
+                .await?
+                .statuses(piece.len(), |letter| b"RGN".contains(&letter).then_some(letter))?;
+            for status in statuses {
+                match status {
+                    b'R' => redriven.redriven += 1,
+                    b'G' => redriven.gone += 1,
+                    _ => redriven.empty += 1,
+                }
+            }
+        }
+        Ok(redriven)
+    }
+
+    /// Deletes dead letters that `retention` no longer keeps, oldest first, with their guards, up to one page. Returns how
+    /// many; a full page means that there may be more.
+    ///
+    /// The feed of a deleted item forgets it, or its next fetch would pass it over: `forget` makes the record that does
+    /// this in a seen map.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`]: letters up to there are deleted.
+    pub async fn retain_dead_letters(
+        &self,
+        retention: Retention,
+        now: SystemTime,
+        forget: fn(&JobId) -> [u8; 16],
+    ) -> Result<usize, QueueError> {
+        if retention == Retention::default() {
+            return Ok(0);
+        }
+        let too_many = match retention.count {
+            Some(count) => {
+                let letters: usize = redis::cmd("XLEN")
+                    .arg(self.keys().dead())
+                    .query_async(&mut self.connection())
+                    .await
+                    .map_err(|cause| QueueError::from_redis("XLEN", cause))?;
+                letters.saturating_sub(count)
+            }
+            None => 0,
+        };
+        let oldest = self.dead_letters(None, JOBS_PER_CALL_MAX).await?;
+        let mut discarded = 0;
+        for (position, letter) in oldest.iter().enumerate() {
+            let too_old = retention.age.is_some_and(|age| now.duration_since(letter.at).is_ok_and(|old| old > age));
+            if position >= too_many && !too_old {
+                break;
+            }
+            self.discard(letter, forget).await?;
+            discarded += 1;
+        }
+        Ok(discarded)
+    }
+
+    async fn discard(&self, letter: &DeadLetter, forget: fn(&JobId) -> [u8; 16]) -> Result<(), QueueError> {
+        let keys = self.keys();
+        let no_key = || keys.meta().as_bytes().to_vec();
+        let job_key = letter.id.as_ref().map_or_else(no_key, |id| keys.job(id));
+        let feed = match &letter.id {
+            Some(id) => {
+                let value = redis::cmd("GET").arg(&job_key).query_async(&mut self.connection()).await;
+                let value: Option<Vec<u8>> = value.map_err(|cause| QueueError::from_redis("GET", cause))?;
+                value.and_then(|value| Job::decode(id.clone(), value).ok()).and_then(|job| job.feed)
+            }
+            None => None,
+        };
+        let seen = feed.as_ref().map_or_else(no_key, |feed| keys.seen(feed).into_bytes());
+        let feed_key = feed.as_ref().map_or_else(no_key, |feed| keys.feed(feed).into_bytes());
+        let fixed = [keys.dead(), keys.failures(), keys.meta()].map(|key| key.as_bytes().to_vec());
+        let mut call = Call::new(
+            &scripts::DISCARD,
+            fixed.into_iter().chain([job_key, seen, feed_key]).collect::<Vec<_>>().into_iter(),
+        );
+        let record = match (&letter.id, &feed) {
+            (Some(id), Some(_)) => forget(id).to_vec(),
+            _ => Vec::new(),
+        };
+        call.arg(letter.entry.to_string()).arg(letter.id.as_ref().map_or(&[][..], JobId::as_bytes)).arg(record);
+        call.run(&mut self.connection()).await?.decode::<u8>()?;
+        Ok(())
+    }
+}
+
+fn decode_letter(entry: &redis::streams::StreamId) -> Result<DeadLetter, QueueError> {
+    let unexpected =
+        |what: &str| QueueError::Reply { script: "XRANGE", detail: format!("dead letter {} has no {what}", entry.id) };
+    let id = match entry.get::<Vec<u8>>("id") {
+        Some(id) => Some(JobId::new(id)?),
+        None => None,
+    };
+    let at = entry.get::<u64>("at").ok_or_else(|| unexpected("time"))?;
+    Ok(DeadLetter {
+        entry: entry.id.parse().map_err(|_| unexpected("entry id"))?,
+        id,
+        reason: entry.get::<String>("reason").ok_or_else(|| unexpected("reason"))?,
+        attempts: entry.get("attempts").ok_or_else(|| unexpected("attempts"))?,
+        at: UNIX_EPOCH + Duration::from_millis(at),
+        consumer: entry.get("consumer").unwrap_or_default(),
+        raw: entry.get("raw"),
+    })
+}

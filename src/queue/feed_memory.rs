@@ -1,0 +1,225 @@
+//! What is remembered of a feed between two fetches: its seen map, its validators, its last fetch.
+//!
+//! ```text
+//!   begin fetch ──▶ version, seen map, validators ──▶ (fetch, enqueue) ──▶ finish fetch: map, validators, import sealed
+//! ```
+//!
+//! Kept with the import queue, because the script that enqueues items writes the seen map in the same call. The map is
+//! bytes here, a 16-byte header and 16-byte records; what they mean is [`crate::feed::seen`]'s.
+//!
+//! *Crash:* a fetch that died is tried again by the next worker and gets a newer version; from then on what is left of
+//! the old one is refused. A fetch that died after [`Queue::finish_fetch`] is found "through" and not repeated.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::scripts::{self, Call, element};
+use super::{Queue, QueueError, millis};
+use crate::job::{ImportId, Version};
+
+/// A fetch that has begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BegunFetch {
+    /// Version of this fetch and of its items.
+    pub version: Version,
+    /// The seen map, header included.
+    pub seen: Vec<u8>,
+    /// Identity of the Redis that answered: it is another after a restart.
+    pub run_id: String,
+    /// What is known of the feed.
+    pub feed: FeedMemory,
+}
+
+/// State of a feed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FeedMemory {
+    /// Entity tag of the last complete, accepted fetch.
+    pub etag: Option<String>,
+    /// `Last-Modified` of the last complete, accepted fetch.
+    pub last_modified: Option<String>,
+    /// The Redis that stored these validators. After a restart Redis may have lost the items of its last second while the
+    /// validators survived, so they are good only for the same run.
+    pub run_id: Option<String>,
+    /// Where the feed has moved for good.
+    pub moved_to: Option<String>,
+    /// When a fetch last began.
+    pub last_fetch_at: Option<SystemTime>,
+    /// Fetches that failed one after the other.
+    pub consecutive_failures: u32,
+}
+
+/// What a fetch leaves behind.
+#[derive(Clone, Debug)]
+pub struct FinishedFetch<'a> {
+    /// Name of the feed.
+    pub feed: &'a str,
+    /// The import that the fetch belongs to.
+    pub import: ImportId,
+    /// Version it was given.
+    pub version: Version,
+    /// Length that the seen map has if nobody else appended to it, in bytes.
+    pub seen_bytes: usize,
+    /// The compacted map; `None` leaves it as it is.
+    pub seen: Option<Vec<u8>>,
+    /// How long the map is kept without another fetch.
+    pub remember: Duration,
+    /// What happens to the validators.
+    pub validators: NewValidators<'a>,
+    /// Where the feed has moved for good, if this fetch learned it.
+    pub moved_to: Option<&'a str>,
+    /// Fetches that failed one after the other, this one included.
+    pub consecutive_failures: u32,
+    /// Items in the feed.
+    pub items: usize,
+    /// Of these, items that stood there more than once.
+    pub repeated: usize,
+    /// Why the fetch failed, if it did.
+    pub error: Option<&'a str>,
+}
+
+/// What happens to the validators of a feed at the end of a fetch.
+#[derive(Clone, Debug)]
+pub enum NewValidators<'a> {
+    /// They are these from now on: the fetch was complete, and all its items are enqueued.
+    Set {
+        /// `ETag`, or empty.
+        etag: &'a str,
+        /// `Last-Modified`, or empty.
+        last_modified: &'a str,
+        /// Run id of Redis when the fetch began.
+        run_id: &'a str,
+    },
+    /// There are none: the next fetch is unconditional.
+    Clear,
+    /// They stay as they are.
+    Keep,
+}
+
+/// Counts of a fetch when its import was sealed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SealedCounts {
+    /// Whether the seen map was as expected, and so the compacted one and the validators were written.
+    pub undisturbed: bool,
+    /// Items of the feed.
+    pub items: u64,
+    /// Items that were seen before, as they are.
+    pub unchanged: u64,
+    /// Items enqueued that were not known.
+    pub new: u64,
+    /// Items enqueued because they had changed.
+    pub changed: u64,
+    /// Items that stood twice, or whose job is as new.
+    pub duplicate: u64,
+}
+
+impl Queue {
+    /// Begins a fetch. `None` when this very import was finished before: there is nothing to do.
+    ///
+    /// `map_front` is the first half of a seen map's header, for a feed that has none yet.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`]; may be repeated.
+    pub async fn begin_fetch(
+        &self,
+        import: ImportId,
+        opening: super::imports::Opening<'_>,
+        map_front: [u8; 8],
+        remember: Duration,
+    ) -> Result<Option<BegunFetch>, QueueError> {
+        let keys = self.keys();
+        let (feed, seen, hash) = (keys.feed(opening.feed), keys.seen(opening.feed), keys.import(import));
+        let all = [feed.as_str(), &seen, keys.meta(), keys.imports(), &hash];
+        let mut call = Call::new(&scripts::BEGIN_FETCH, all.into_iter());
+        call.arg(import.to_string())
+            .arg(&map_front[..])
+            .arg(millis(remember))
+            .arg(opening.feed)
+            .arg(opening.source)
+            .arg(u8::from(opening.asked))
+            .arg(opening.run);
+        let (script, elements) = call.run(&mut self.connection()).await?.array()?;
+        let parts = elements.into_iter().map(|part| element::<Vec<u8>>(script, part));
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+        let unexpected = || QueueError::Reply { script: script.name, detail: format!("{} elements", parts.len()) };
+        match parts.as_slice() {
+            [word] if word == b"through" => Ok(None),
+            [word, version, seen, run_id, fields @ ..] if word == b"begun" => Ok(Some(BegunFetch {
+                version: Version::from_bytes(version.as_slice().try_into().map_err(|_| unexpected())?),
+                seen: seen.clone(),
+                run_id: String::from_utf8_lossy(run_id).into_owned(),
+                feed: FeedMemory::from_fields(fields),
+            })),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Ends a fetch and seals its import.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`]; may be repeated, and then answers zero counts.
+    pub async fn finish_fetch(&self, fetch: &FinishedFetch<'_>) -> Result<SealedCounts, QueueError> {
+        let keys = self.keys();
+        let (feed, seen, hash) = (keys.feed(fetch.feed), keys.seen(fetch.feed), keys.import(fetch.import));
+        let all = [feed.as_str(), &seen, keys.closing_imports(), &hash];
+        let mut call = Call::new(&scripts::FINISH_FETCH, all.into_iter());
+        call.arg(fetch.import.to_string())
+            .arg(&fetch.version.to_bytes()[..])
+            .arg(fetch.seen_bytes)
+            .arg(fetch.seen.as_deref().unwrap_or_default())
+            .arg(millis(fetch.remember));
+        match fetch.validators {
+            NewValidators::Set { etag, last_modified, run_id } => {
+                call.arg("set").arg(etag).arg(last_modified).arg(run_id)
+            }
+            NewValidators::Clear => call.arg("clear").arg("").arg("").arg(""),
+            NewValidators::Keep => call.arg("keep").arg("").arg("").arg(""),
+        };
+        let failures = ("failures", fetch.consecutive_failures.to_string());
+        let feed_fields: Vec<(&str, String)> =
+            [failures].into_iter().chain(fetch.moved_to.map(|url| ("moved_to", url.to_owned()))).collect();
+        call.arg(feed_fields.len());
+        for (field, value) in feed_fields {
+            call.arg(field).arg(value);
+        }
+        call.arg("status").arg(if fetch.error.is_some() { "failed" } else { "done" });
+        call.arg("items").arg(fetch.items).arg("repeated").arg(fetch.repeated);
+        if let Some(error) = fetch.error {
+            call.arg("error").arg(super::settle::cut(error));
+        }
+        let (undisturbed, items, unchanged, new, changed, duplicate): (u8, u64, u64, u64, u64, u64) =
+            call.run(&mut self.connection()).await?.decode()?;
+        Ok(SealedCounts { undisturbed: undisturbed == 1, items, unchanged, new, changed, duplicate })
+    }
+
+    /// State of a feed; default for one that was never fetched.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`].
+    pub async fn feed_memory(&self, feed: &str) -> Result<FeedMemory, QueueError> {
+        let fields: Vec<Vec<u8>> = redis::cmd("HGETALL")
+            .arg(self.keys().feed(feed))
+            .query_async(&mut self.connection())
+            .await
+            .map_err(|cause| QueueError::from_redis("HGETALL", cause))?;
+        Ok(FeedMemory::from_fields(&fields))
+    }
+}
+
+impl FeedMemory {
+    fn from_fields(fields: &[Vec<u8>]) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut fields: HashMap<String, String> =
+            fields.chunks_exact(2).map(|pair| (text(&pair[0]), text(&pair[1]))).collect();
+        let mut present = |name: &str| fields.remove(name).filter(|value| !value.is_empty());
+        Self {
+            etag: present("etag"),
+            last_modified: present("last_modified"),
+            run_id: present("run_id"),
+            moved_to: present("moved_to"),
+            last_fetch_at: present("last_fetch")
+                .and_then(|ms| ms.parse().ok())
+                .map(|ms| UNIX_EPOCH + Duration::from_millis(ms)),
+            consecutive_failures: present("failures").and_then(|count| count.parse().ok()).unwrap_or(0),
+        }
+    }
+}

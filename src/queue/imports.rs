@@ -1,0 +1,215 @@
+//! Imports: the counts of one fetch of a feed and of all jobs that follow from it.
+//!
+//! ```text
+//!   open ──▶ (fetch: items counted in) ──▶ sealed ──last job left──▶ closed ──record in MongoDB──▶ released
+//! ```
+//!
+//! Every script that lets a job in or out moves the counts of its import in the same step, taking the import from the
+//! job's head, so that a crash neither loses nor doubles one. A closed import stays in Redis until its record is written.
+//!
+//! `items = new + changed + unchanged + duplicate` and
+//! `new + changed = inserted + updated + stale + superseded + removed + failed` hold for every closed import.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::scripts::{self, Call, JOBS_PER_CALL_MAX};
+use super::{Queue, QueueError};
+use crate::job::ImportId;
+
+/// An import to be opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// Name of the feed.
+    pub feed: &'a str,
+    /// Source of its items.
+    pub source: &'a str,
+    /// Groups imports that were started together; empty for none.
+    pub run: &'a str,
+    /// Whether somebody asked for it: then a record is kept even if there was nothing to do.
+    pub asked: bool,
+}
+
+/// What Redis knows of an import that is not recorded yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImportState {
+    /// Name of the feed.
+    pub feed: String,
+    /// Source of its items.
+    pub source: String,
+    /// Groups imports that were started together.
+    pub run: String,
+    /// Whether somebody asked for it.
+    pub asked: bool,
+    /// When it was opened.
+    pub opened_at: Option<SystemTime>,
+    /// When its fetch last began.
+    pub started_at: Option<SystemTime>,
+    /// When its fetch was through; counts of items are final from then on.
+    pub sealed_at: Option<SystemTime>,
+    /// When its last job left.
+    pub closed_at: Option<SystemTime>,
+    /// Whether the fetch failed.
+    pub is_failed: bool,
+    /// Why the fetch failed.
+    pub error: Option<String>,
+    /// Counts by name: `items new changed unchanged duplicate open inserted updated stale superseded removed failed`.
+    pub counts: HashMap<String, i64>,
+    /// The first failures: job id and reason.
+    pub failures: Vec<(String, String)>,
+}
+
+impl ImportState {
+    /// One of the counts; 0 when nothing was counted.
+    pub fn count(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
+    }
+}
+
+impl Queue {
+    /// Opens imports; returns their ids in order. All must agree in `run` and `asked`, which are taken from the first.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`]: imports of a call that was carried out all the same are sealed by the janitor.
+    pub async fn open_imports(&self, openings: &[Opening<'_>]) -> Result<Vec<ImportId>, QueueError> {
+        let keys = self.keys();
+        let mut ids = Vec::with_capacity(openings.len());
+        for piece in openings.chunks(JOBS_PER_CALL_MAX) {
+            let mut call = Call::new(&scripts::OPEN_IMPORTS, [keys.meta(), keys.imports()].into_iter());
+            call.arg(keys.import_prefix()).arg(piece[0].run).arg(u8::from(piece[0].asked));
+            for opening in piece {
+                call.arg(opening.feed).arg(opening.source);
+            }
+            for bytes in call.run(&mut self.connection()).await?.decode::<Vec<Vec<u8>>>()? {
+                let unexpected =
+                    || QueueError::Reply { script: scripts::OPEN_IMPORTS.name, detail: format!("{bytes:?}") };
+                let bytes: [u8; 8] = bytes.as_slice().try_into().map_err(|_| unexpected())?;
+                ids.push(ImportId::from_bytes(bytes).ok_or_else(unexpected)?);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Reads an import; `None` once it was released (or never opened).
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    pub async fn import(&self, id: ImportId) -> Result<Option<ImportState>, QueueError> {
+        let fields: Vec<(Vec<u8>, Vec<u8>)> = redis::cmd("HGETALL")
+            .arg(self.keys().import(id))
+            .query_async(&mut self.connection())
+            .await
+            .map_err(|cause| QueueError::from_redis("HGETALL", cause))?;
+        Ok((!fields.is_empty()).then(|| decode_import(fields)))
+    }
+
+    /// Ids of imports that are not recorded yet, oldest first, with the time since which they stand there.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`].
+    pub async fn open_import_ids(&self, limit: usize) -> Result<Vec<(ImportId, SystemTime)>, QueueError> {
+        self.import_ids(self.keys().imports(), limit).await
+    }
+
+    /// Ids of imports whose record is to be written, in the order they closed.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`].
+    pub async fn closing_import_ids(&self, limit: usize) -> Result<Vec<ImportId>, QueueError> {
+        let ids = self.import_ids(self.keys().closing_imports(), limit).await?;
+        Ok(ids.into_iter().map(|(id, _)| id).collect())
+    }
+
+    async fn import_ids(&self, key: &str, limit: usize) -> Result<Vec<(ImportId, SystemTime)>, QueueError> {
+        let rows: Vec<(String, f64)> = redis::cmd("ZRANGE")
+            .arg(key)
+            .arg(0)
+            .arg(limit.saturating_sub(1))
+            .arg("WITHSCORES")
+            .query_async(&mut self.connection())
+            .await
+            .map_err(|cause| QueueError::from_redis("ZRANGE", cause))?;
+        rows.into_iter()
+            .map(|(id, ms)| match id.parse() {
+                Ok(id) => Ok((id, UNIX_EPOCH + Duration::from_millis(ms as u64))),
+                Err(_) => Err(QueueError::Reply { script: "ZRANGE", detail: format!("import id {id:?}") }),
+            })
+            .collect()
+    }
+
+    /// Seals an import whose fetch will not do it any more, because of `error`. Returns whether it had to be.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`]; may be repeated.
+    pub async fn seal_import(&self, id: ImportId, error: &str) -> Result<bool, QueueError> {
+        let keys = self.keys();
+        let hash = keys.import(id);
+        let mut call = Call::new(&scripts::SEAL_IMPORT, [keys.closing_imports(), hash.as_str()].into_iter());
+        call.arg(id.to_string()).arg(error);
+        Ok(call.run(&mut self.connection()).await?.decode::<u8>()? == 1)
+    }
+
+    /// Forgets a closed import whose record is written.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`]; may be repeated.
+    pub async fn release_closed_import(&self, id: ImportId) -> Result<bool, QueueError> {
+        self.release_import(id, "closed").await
+    }
+
+    /// Forgets an import whose fetch was not started after all.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`]; may be repeated.
+    pub async fn release_unused_import(&self, id: ImportId) -> Result<bool, QueueError> {
+        self.release_import(id, "unused").await
+    }
+
+    async fn release_import(&self, id: ImportId, condition: &str) -> Result<bool, QueueError> {
+        let keys = self.keys();
+        let hash = keys.import(id);
+        let all = [keys.imports(), keys.closing_imports(), hash.as_str()];
+        let mut call = Call::new(&scripts::RELEASE_IMPORT, all.into_iter());
+        call.arg(id.to_string()).arg(condition);
+        Ok(call.run(&mut self.connection()).await?.decode::<u8>()? == 1)
+    }
+}
+
+fn decode_import(fields: Vec<(Vec<u8>, Vec<u8>)>) -> ImportState {
+    let mut state = ImportState::default();
+    let mut failures = Vec::new();
+    for (name, value) in fields {
+        let name = String::from_utf8_lossy(&name).into_owned();
+        let text = String::from_utf8_lossy(&value);
+        let number = text.parse::<i64>().ok();
+        let at = number.and_then(|ms| u64::try_from(ms).ok()).map(|ms| UNIX_EPOCH + Duration::from_millis(ms));
+        match name.as_str() {
+            "feed" => state.feed = text.into_owned(),
+            "source" => state.source = text.into_owned(),
+            "run" => state.run = text.into_owned(),
+            "asked" => state.asked = text == "1",
+            "opened" => state.opened_at = at,
+            "started" => state.started_at = at,
+            "sealed" => state.sealed_at = at,
+            "closed" => state.closed_at = at,
+            "status" => state.is_failed = text == "failed",
+            "error" => state.error = Some(text.into_owned()),
+            _ => match (name.strip_prefix("failure:"), number) {
+                (Some(position), _) => failures.push((position.parse().unwrap_or(u32::MAX), decode_failure(&value))),
+                (None, Some(count)) => {
+                    state.counts.insert(name, count);
+                }
+                (None, None) => {}
+            },
+        }
+    }
+    failures.sort_by_key(|(position, _)| *position);
+    state.failures = failures.into_iter().map(|(_, failure)| failure).collect();
+    state
+}
+
+/// One listed failure: MessagePack `[job id, reason]`.
+fn decode_failure(value: &[u8]) -> (String, String) {
+    let (id, reason): (serde_bytes::ByteBuf, serde_bytes::ByteBuf) = rmp_serde::from_slice(value).unwrap_or_default();
+    (String::from_utf8_lossy(&id).into_owned(), String::from_utf8_lossy(&reason).into_owned())
+}

@@ -1,0 +1,209 @@
+//! Every key of a queue: the only place where keys are built.
+//!
+//! All keys of a queue share the hash tag `{queue}`, so that a script may touch several of them on a cluster. What
+//! belongs to a source (seen map, validators, import) lives with the import queue for the same reason.
+//!
+//! | key | type | holds |
+//! |---|---|---|
+//! | `:stream` | stream | waiting and active jobs: field `id`; a plain producer's entry: field `json` |
+//! | `:job:<id>` | string | guard and job in one: head, envelope |
+//! | `:delayed` | zset | job id by due time (ms) |
+//! | `:failures` | hash | job id → MessagePack `[first failure (ms), last failure (ms), error]` |
+//! | `:dead` | stream | dead letters: `id`, `reason`, `attempts`, `at` (ms), `consumer`, `raw` (of an unreadable entry) |
+//! | `:wake` | stream | at most one entry: wakes a blocked reader because a job is due earlier than it knows |
+//! | `:meta` | hash | `paused` (entry id reached), counters, `last_version`, `last_import` |
+//! | `:events` | stream | what happened, capped |
+//! | `:sweep` | string | who swept for stalled jobs last; expires with the interval |
+//! | `:consumers` | zset | consumer name by last heartbeat (ms) |
+//! | `:consumer:<name>` | hash | host, pid, started (ms), current jobs |
+//! | `:imports` | zset | imports that are not recorded yet, by time of opening (ms) |
+//! | `:imports:closing` | zset | imports whose record is to be written, by time of closing (ms) |
+//! | `:import:<id>` | hash | counts of a running import |
+//! | `:seen:<feed>` | string | what the feed showed lately |
+//! | `:feed:<name>` | hash | validators, last fetch, failures of a feed |
+
+use super::QueueError;
+use crate::job::{ImportId, JobId};
+
+/// The keys of one queue.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    queue: String,
+    registry: String,
+    stream: String,
+    wake: String,
+    delayed: String,
+    failures: String,
+    dead: String,
+    meta: String,
+    events: String,
+    sweep: String,
+    consumers: String,
+    imports: String,
+    closing_imports: String,
+    job_prefix: String,
+    consumer_prefix: String,
+    import_prefix: String,
+    seen_prefix: String,
+    feed_prefix: String,
+}
+
+impl Keys {
+    /// Keys of `queue` under `prefix` (`feedmill` unless configured).
+    ///
+    /// # Errors
+    /// [`QueueError::Name`] for a name with other characters than `A–Z a–z 0–9 _ . -`: a brace would change the hash tag.
+    pub fn new(prefix: &str, queue: &str) -> Result<Self, QueueError> {
+        let accepted = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        if queue.is_empty() || !queue.bytes().all(accepted) {
+            return Err(QueueError::Name { name: queue.to_owned() });
+        }
+        let key = |rest: &str| format!("{prefix}:{{{queue}}}:{rest}");
+        Ok(Self {
+            queue: queue.to_owned(),
+            registry: format!("{prefix}:queues"),
+            stream: key("stream"),
+            wake: key("wake"),
+            delayed: key("delayed"),
+            failures: key("failures"),
+            dead: key("dead"),
+            meta: key("meta"),
+            events: key("events"),
+            sweep: key("sweep"),
+            consumers: key("consumers"),
+            imports: key("imports"),
+            closing_imports: key("imports:closing"),
+            job_prefix: key("job:"),
+            consumer_prefix: key("consumer:"),
+            import_prefix: key("import:"),
+            seen_prefix: key("seen:"),
+            feed_prefix: key("feed:"),
+        })
+    }
+
+    /// Name of the queue.
+    pub fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    /// The set of all queues (set). Has no hash tag: never in a script.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// The work stream (stream).
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// The stream that wakes readers (stream).
+    pub fn wake(&self) -> &str {
+        &self.wake
+    }
+
+    /// The backoff zset (zset).
+    pub fn delayed(&self) -> &str {
+        &self.delayed
+    }
+
+    /// Errors of jobs that failed at least once (hash).
+    pub fn failures(&self) -> &str {
+        &self.failures
+    }
+
+    /// The dead letters (stream).
+    pub fn dead(&self) -> &str {
+        &self.dead
+    }
+
+    /// Flags and counters (hash).
+    pub fn meta(&self) -> &str {
+        &self.meta
+    }
+
+    /// What happened (stream).
+    pub fn events(&self) -> &str {
+        &self.events
+    }
+
+    /// Who sweeps for stalled jobs (string).
+    pub fn sweep(&self) -> &str {
+        &self.sweep
+    }
+
+    /// Heartbeats of the consumers (zset).
+    pub fn consumers(&self) -> &str {
+        &self.consumers
+    }
+
+    /// A consumer (hash).
+    pub fn consumer(&self, name: &str) -> String {
+        format!("{}{name}", self.consumer_prefix)
+    }
+
+    /// What the keys of consumers begin with.
+    pub fn consumer_prefix(&self) -> &str {
+        &self.consumer_prefix
+    }
+
+    /// Imports that are not recorded yet (zset).
+    pub fn imports(&self) -> &str {
+        &self.imports
+    }
+
+    /// Imports whose record is to be written (zset).
+    pub fn closing_imports(&self) -> &str {
+        &self.closing_imports
+    }
+
+    /// Counts of an import (hash).
+    pub fn import(&self, id: ImportId) -> String {
+        format!("{}{id}", self.import_prefix)
+    }
+
+    /// What the keys of imports begin with.
+    pub fn import_prefix(&self) -> &str {
+        &self.import_prefix
+    }
+
+    /// A job (string).
+    pub fn job(&self, id: &JobId) -> Vec<u8> {
+        [self.job_prefix.as_bytes(), id.as_bytes()].concat()
+    }
+
+    /// What the keys of jobs begin with.
+    pub fn job_prefix(&self) -> &str {
+        &self.job_prefix
+    }
+
+    /// What a feed showed lately (string).
+    pub fn seen(&self, feed: &str) -> String {
+        format!("{}{feed}", self.seen_prefix)
+    }
+
+    /// Validators and state of a feed (hash).
+    pub fn feed(&self, feed: &str) -> String {
+        format!("{}{feed}", self.feed_prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_keys_of_a_queue_share_its_hash_tag() {
+        let keys = Keys::new("feedmill", "job_import_queue").expect("a name");
+        assert_eq!(keys.stream(), "feedmill:{job_import_queue}:stream");
+        let id = JobId::new("https://jobicy.com/?feed=job_feed#12345").expect("an id");
+        assert_eq!(keys.job(&id), b"feedmill:{job_import_queue}:job:https://jobicy.com/?feed=job_feed#12345");
+        assert_eq!(keys.registry(), "feedmill:queues");
+    }
+
+    #[test]
+    fn a_name_that_would_change_the_hash_tag_is_refused() {
+        for name in ["", "a b", "a{b", "a}b", "a:b", "ü"] {
+            assert!(Keys::new("feedmill", name).is_err(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+-- Makes a dead letter of an entry that no job can be made of: unreadable, or its guard is missing.
+--
+-- An entry that its job's head does not name (it was taken over) is only dropped.
+--
+-- KEYS  1 stream (stream) · 2 dead (stream) · 3 meta (hash) · 4 events (stream) · 5 failures (hash)
+--       6 job:<id> (string; any key of the queue when the entry names no job)
+-- ARGV  1 group · 2 consumer · 3 most events kept (0: none are written) · 4 entry id · 5 job id or empty
+--       6 reason · 7 raw bytes of the entry or empty
+-- Returns F buried · O dropped, the job stands elsewhere · L the entry is no longer pending
+
+local stream, dead, meta, events, failures, key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local group, consumer, events_max, entry, id, reason, raw =
+  ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+
+if redis.call('XACK', stream, group, entry) == 0 then
+  return 'L'
+end
+redis.call('XDEL', stream, entry)
+if id ~= '' and read_head(key) then
+  return 'O'
+end
+local letter = {'reason', reason, 'attempts', 0, 'at', string.format('%.0f', now_ms()), 'consumer', consumer}
+if id ~= '' then
+  letter[#letter + 1] = 'id'
+  letter[#letter + 1] = id
+  redis.call('HDEL', failures, id)
+end
+if raw ~= '' then
+  letter[#letter + 1] = 'raw'
+  letter[#letter + 1] = raw
+end
+redis.call('XADD', dead, '*', unpack(letter))
+redis.call('HINCRBY', meta, 'failed', 1)
+if events_max > 0 then
+  redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', 'failed', 'jobId', id ~= '' and id or entry,
+    'failedReason', reason, 'prev', 'active')
+end
+return 'F'

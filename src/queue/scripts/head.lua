@@ -1,0 +1,67 @@
+-- Shared by the scripts that move jobs: put in front of each of them when it is loaded.
+--
+-- Layout of a head (0-based offsets as GETRANGE takes them; see src/job/head.rs):
+--   0 place · 1-10 entry id (ms in 6 bytes, seq in 4) · 11 attempts · 12 stalls · 13-20 version · 21-28 import · 29 group length
+-- Numbers are big-endian. Versions and import ids are handled as bytes: as Lua numbers turned into text they lose digits.
+
+local HEAD_LAST = 29
+local NO_ENTRY = string.rep('\0', 10)
+local NO_IMPORT = string.rep('\0', 8)
+local UNTRIED = '\0' -- attempts of a job that starts afresh
+
+local function now_us()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+local function now_ms()
+  return math.floor(now_us() / 1000)
+end
+
+-- "1795492693614-0" as the 10 bytes of a head
+local function packed(entry)
+  local ms, seq = string.match(entry, '^(%d+)-(%d+)$')
+  return struct.pack('>I6I4', ms, seq)
+end
+
+-- the 10 bytes of a head as "1795492693614-0"
+local function unpacked(bytes)
+  local ms, seq = struct.unpack('>I6I4', bytes)
+  return string.format('%.0f-%.0f', ms, seq)
+end
+
+-- Not `a > b`: Lua compares strings by the locale of the server.
+local function is_newer(a, b)
+  local a_high, a_low = struct.unpack('>I4I4', a)
+  local b_high, b_low = struct.unpack('>I4I4', b)
+  return a_high > b_high or (a_high == b_high and a_low > b_low)
+end
+
+-- The head in a job's key; false when there is none, an error text when the key is of another type.
+local function read_head(key)
+  local head = redis.pcall('GETRANGE', key, 0, HEAD_LAST)
+  if type(head) == 'table' then
+    return false, head.err
+  end
+  return #head > HEAD_LAST and head
+end
+
+-- Whether a worker that read `entry` (packed: `ref`) still holds the job: the head names the entry only as long as
+-- nobody took it over.
+local function holds(head, ref)
+  return head and string.sub(head, 1, 1) == 's' and string.sub(head, 2, 11) == ref
+end
+
+-- Puts a job (back) on the stream: new entry at the tail, head in the stream. `attempts` (one byte) replaces the count.
+local function put_on_stream(stream, key, id, attempts)
+  local entry = redis.call('XADD', stream, '*', 'id', id)
+  redis.call('SETRANGE', key, 0, 's' .. packed(entry) .. (attempts or ''))
+  return entry
+end
+
+local function drop_entries(stream, group, entries)
+  if #entries > 0 then
+    redis.call('XACK', stream, group, unpack(entries))
+    redis.call('XDEL', stream, unpack(entries))
+  end
+end
