@@ -31,6 +31,7 @@ pub struct EnvelopeError(#[from] rmp_serde::decode::Error);
 
 impl<'a> Envelope<'a> {
     /// Appends the envelope to `value`, which holds the head or is empty.
+    #[expect(clippy::missing_panics_doc, reason = "writing to memory does not fail")]
     pub fn encode_into(&self, value: &mut Vec<u8>) {
         value.reserve(self.payload.len() + 32);
         let payload = Bytes::new(self.payload);

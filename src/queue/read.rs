@@ -321,13 +321,14 @@ impl Unblocker {
 }
 
 type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+type Stream = (Vec<u8>, Vec<(EntryId, Fields)>);
 
 fn field<'a>(fields: &'a Fields, name: &[u8]) -> Option<&'a [u8]> {
     fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_slice())
 }
 
 /// The reply of XREADGROUP: streams with entries with fields. Nil and an empty entry list are no entries.
-fn streams(reply: Value) -> Result<Vec<(Vec<u8>, Vec<(EntryId, Fields)>)>, QueueError> {
+fn streams(reply: Value) -> Result<Vec<Stream>, QueueError> {
     let unexpected = |detail: &str| QueueError::Reply { script: "XREADGROUP", detail: detail.to_owned() };
     let array = |value: Value| match value {
         Value::Array(elements) => Ok(elements),

@@ -1,1 +1,158 @@
-//! worker
+//! The consumer side: one engine that reads jobs, hands them to a handler, and settles them by what it says.
+//!
+//! ```text
+//!   read ──▶ buffer ──flush──▶ flight: handler ──outcomes──▶ settle: done · back off · bury
+//!    ▲          held leases, renewed until settled                       │
+//!    └─────────────── room for more ◀────────────────────────────────────┘
+//! ```
+//!
+//! A handler of single jobs is a handler of batches of one: a slot is then a job. For a batch handler `concurrency`
+//! counts the batches in flight, and a worker holds at most `concurrency × batch_size` jobs.
+//!
+//! Beside the road run the turns of [`background`]: renew, promote, claim, heartbeat, janitor. Each is a function that
+//! does one pass and says in counts what it did; the loop around it is dull.
+//!
+//! *Crash:* jobs that were read stay pending and are claimed by another worker; what a handler wrote is written again.
+
+mod background;
+mod buffer;
+mod dispatch;
+mod flight;
+mod handler;
+mod leases;
+pub mod retry_policy;
+mod settle;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub use handler::{Adoption, Handler, JobHandler, Outage, Single};
+pub use retry_policy::{Growth, RetryPolicy};
+
+use crate::job::JobId;
+use crate::queue::Queue;
+use crate::queue::claim::ClaimLimits;
+use crate::queue::consumers::Consumer;
+use crate::queue::dead_letter::Retention;
+use dispatch::Dispatcher;
+use leases::Leases;
+
+/// How a worker works. The meaning and range of each value are in `streams.toml`.
+#[derive(Clone, Debug)]
+pub struct WorkerOptions {
+    /// Batches in flight.
+    pub concurrency: usize,
+    /// Most jobs of a batch; 1 for single jobs.
+    pub batch_size: usize,
+    /// Longest time that a job waits for its batch to fill.
+    pub flush: Duration,
+    /// Most bytes of jobs held.
+    pub buffer_bytes: usize,
+    /// Handlings of a job before it is given up.
+    pub attempts: u8,
+    /// Wait between two of them.
+    pub retry_policy: RetryPolicy,
+    /// Longest time that one handling may take; `None` for no limit.
+    pub job_timeout: Option<Duration>,
+    /// Leases, and when they count as lost.
+    pub claim: ClaimLimits,
+    /// How long the worker may take to end.
+    pub shutdown_timeout: Duration,
+    /// Which dead letters are kept.
+    pub retention: Retention,
+    /// Makes the record by which a feed forgets a job that is discarded.
+    pub forget: fn(&JobId) -> [u8; 16],
+}
+
+/// What a worker leaves behind when it ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Jobs that were not through in time and wait again.
+    pub given_back: usize,
+}
+
+/// A consumer of one queue.
+#[derive(Debug)]
+pub struct Worker<H> {
+    parts: Arc<Parts>,
+    handler: Arc<H>,
+}
+
+/// What the tasks of a worker share.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) queue: Queue,
+    pub(crate) consumer: Consumer,
+    pub(crate) options: WorkerOptions,
+    pub(crate) leases: Leases,
+    /// Tells the promoter that a job is due earlier than it knows.
+    pub(crate) due_earlier: Notify,
+}
+
+impl<H: Handler> Worker<H> {
+    /// A worker with a consumer name of its own.
+    pub fn new(queue: Queue, handler: H, options: WorkerOptions) -> Self {
+        let parts = Parts {
+            queue,
+            consumer: Consumer::of_this_process(),
+            options,
+            leases: Leases::default(),
+            due_earlier: Notify::new(),
+        };
+        Self { parts: Arc::new(parts), handler: Arc::new(handler) }
+    }
+
+    /// Name of its consumer.
+    pub fn consumer(&self) -> &str {
+        &self.parts.consumer.name
+    }
+
+    /// Works until `shutdown`, then ends what it holds: stops reading, flushes, settles, gives back what is left after
+    /// `shutdown_timeout`, and removes its consumer. Outages of Redis and of the store are waited out.
+    pub async fn run(self, shutdown: CancellationToken) -> Ended {
+        let parts = &self.parts;
+        let (queue, consumer) = (parts.queue.name().to_owned(), parts.consumer.name.clone());
+        tracing::info!(%queue, %consumer, "worker starts");
+        // Leases are renewed and the heartbeat goes on until nothing is held any more.
+        let ended = CancellationToken::new();
+        let background = background::spawn(parts, &shutdown, &ended);
+        Dispatcher::new(parts.clone(), self.handler).run(&shutdown).await;
+        let given_back = give_back_rest(parts).await;
+        ended.cancel();
+        background.await;
+        if let Err(error) = parts.queue.reap_consumers(Some(&parts.consumer.name)).await {
+            tracing::warn!(%queue, %consumer, error = %chain(&error), "the consumer could not be removed; a janitor will");
+        }
+        tracing::info!(%queue, %consumer, given_back, "worker ends");
+        Ended { given_back }
+    }
+}
+
+/// Gives back what is held when the time to end is over. What cannot be given back now is claimed later.
+async fn give_back_rest(parts: &Parts) -> usize {
+    let rest = parts.leases.all();
+    if rest.is_empty() {
+        return 0;
+    }
+    match parts.queue.give_back(&rest).await {
+        Ok(settled) => settled.iter().filter(|settled| **settled == crate::queue::Settled::Settled).count(),
+        Err(error) => {
+            tracing::warn!(
+                queue = %parts.queue.name(),
+                jobs = rest.len(),
+                error = %chain(&error),
+                "jobs could not be given back; they are claimed after lock_duration"
+            );
+            0
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

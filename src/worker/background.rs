@@ -1,0 +1,163 @@
+//! The turns beside the road: renew, promote, claim, heartbeat, janitor. Each loop is `turn`, then wait.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::{Parts, chain};
+use crate::queue::QueueError;
+use crate::queue::claim::Sweeper;
+use crate::queue::consumers::HEARTBEAT_INTERVAL;
+use crate::queue::scripts::JOBS_PER_CALL_MAX;
+
+/// Longest sleep of the promoter: bounds how late a job is promoted when the process that knew of it died.
+const PROMOTE_INTERVAL_MAX: Duration = Duration::from_secs(5);
+/// Time between two looks for consumers that are gone and dead letters that are too many.
+const JANITOR_INTERVAL: Duration = Duration::from_secs(30);
+/// Pause after a turn that Redis did not answer.
+const ERROR_PAUSE: Duration = Duration::from_secs(1);
+
+/// Starts the loops. Renewing and the heartbeat go on until `ended`, the others until `shutdown`.
+pub(super) async fn run_all(parts: Arc<Parts>, shutdown: CancellationToken, ended: CancellationToken) {
+    let mut loops = JoinSet::new();
+    loops.spawn(ended.clone().run_until_cancelled_owned(renew(parts.clone())));
+    loops.spawn(ended.run_until_cancelled_owned(heartbeat(parts.clone())));
+    loops.spawn(shutdown.clone().run_until_cancelled_owned(promote(parts.clone())));
+    loops.spawn(shutdown.clone().run_until_cancelled_owned(claim(parts.clone())));
+    loops.spawn(shutdown.run_until_cancelled_owned(clean(parts)));
+    loops.join_all().await;
+}
+
+/// As [`run_all`], on a task of its own; the future ends when all loops have.
+pub(super) fn spawn(
+    parts: &Arc<Parts>,
+    shutdown: &CancellationToken,
+    ended: &CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let task = tokio::spawn(run_all(parts.clone(), shutdown.clone(), ended.clone()));
+    async move {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "a background loop panicked");
+        }
+    }
+}
+
+/// Logs what went wrong and waits before the next turn.
+async fn failed(parts: &Parts, what: &str, error: &QueueError) {
+    let queue = parts.queue.name();
+    tracing::warn!(%queue, error = %chain(error), "{what} failed; trying again in {ERROR_PAUSE:?}");
+    sleep(ERROR_PAUSE).await;
+}
+
+async fn renew(parts: Arc<Parts>) {
+    let interval = parts.options.claim.lock_duration / 2;
+    loop {
+        sleep(interval).await;
+        while let Err(error) = renew_once(&parts).await {
+            failed(&parts, "renewing leases", &error).await;
+        }
+    }
+}
+
+/// Renews everything that is held; forgets what is lost.
+async fn renew_once(parts: &Parts) -> Result<usize, QueueError> {
+    let leases = parts.leases.all();
+    let lost = parts.queue.renew(&parts.consumer.name, &leases).await?;
+    for lease in &lost {
+        // Settled between the two lines above, or claimed by somebody who thought us dead.
+        if parts.leases.is_held(lease) {
+            tracing::warn!(
+                queue = %parts.queue.name(), job.id = %lease.id,
+                "the lease on job {} was lost; whoever took it over goes on with it", lease.id
+            );
+        }
+    }
+    parts.leases.remove(&lost);
+    Ok(leases.len() - lost.len())
+}
+
+async fn heartbeat(parts: Arc<Parts>) {
+    loop {
+        let (jobs, _) = parts.leases.totals();
+        match parts.queue.heartbeat(&parts.consumer, jobs).await {
+            Ok(()) => sleep(HEARTBEAT_INTERVAL).await,
+            Err(error) => failed(&parts, "the heartbeat", &error).await,
+        }
+    }
+}
+
+async fn promote(parts: Arc<Parts>) {
+    loop {
+        match parts.queue.promote().await {
+            Ok(promoted) => {
+                if promoted.moved + promoted.buried > 0 {
+                    tracing::debug!(queue = %parts.queue.name(), ?promoted, "promoted");
+                }
+                let pause = promoted.next_due_in.unwrap_or(PROMOTE_INTERVAL_MAX).min(PROMOTE_INTERVAL_MAX);
+                if !pause.is_zero() {
+                    tokio::select! {
+                        () = sleep(pause) => {}
+                        () = parts.due_earlier.notified() => {}
+                    }
+                }
+            }
+            Err(error) => failed(&parts, "promoting", &error).await,
+        }
+    }
+}
+
+async fn claim(parts: Arc<Parts>) {
+    let mut sweeper = parts.queue.sweeper(&parts.consumer.name, parts.options.claim);
+    loop {
+        match claim_once(&parts, &mut sweeper).await {
+            // Somebody else may have swept just after us: look a little more often than a sweep is due.
+            Ok(()) => sleep(parts.options.claim.stalled_interval / 2).await,
+            Err(error) => failed(&parts, "claiming", &error).await,
+        }
+    }
+}
+
+async fn claim_once(parts: &Parts, sweeper: &mut Sweeper) -> Result<(), QueueError> {
+    let swept = sweeper.sweep().await?;
+    for id in &swept.stalled {
+        tracing::warn!(
+            queue = %parts.queue.name(), job.id = %id,
+            "job {id} stalled: its worker stopped working on it; it waits again, or is a dead letter over max_stalled_count"
+        );
+    }
+    if swept.dropped > 0 {
+        tracing::warn!(queue = %parts.queue.name(), entries = swept.dropped, "entries without a job were dropped");
+    }
+    Ok(())
+}
+
+async fn clean(parts: Arc<Parts>) {
+    loop {
+        match clean_once(&parts).await {
+            Ok(()) => sleep(JANITOR_INTERVAL).await,
+            Err(error) => failed(&parts, "cleaning", &error).await,
+        }
+    }
+}
+
+/// Deletes consumers that are gone, and dead letters beyond what is to be kept.
+async fn clean_once(parts: &Parts) -> Result<(), QueueError> {
+    let queue = parts.queue.name();
+    let reaped = parts.queue.reap_consumers(None).await?;
+    if reaped.deleted + reaped.forgotten > 0 {
+        tracing::info!(%queue, ?reaped, "consumers that are gone were deleted");
+    }
+    loop {
+        let options = &parts.options;
+        let discarded = parts.queue.retain_dead_letters(options.retention, SystemTime::now(), options.forget).await?;
+        if discarded > 0 {
+            tracing::info!(%queue, discarded, "dead letters beyond remove_on_fail were deleted");
+        }
+        if discarded < JOBS_PER_CALL_MAX {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! One batch in flight: handle it, then settle each job by its outcome.
+//!
+//! *Outage:* when the handler says that the store is missing, the flight keeps its jobs and tries again until it is back;
+//! the [`Gate`] stops reading meanwhile. *Panic:* a failed attempt of the job that causes it; to find it, the jobs of the
+//! batch are handled one by one.
+//!
+//! *Crash after the handler:* the jobs are pending and are handled again, which the handler makes harmless.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::settle::{Settlement, settlement};
+use super::{Handler, Outage, Parts, chain};
+use crate::job::Outcome;
+use crate::queue::QueueError;
+use crate::queue::Settled;
+use crate::queue::read::{Delivery, Lease};
+use crate::queue::settle::{BackOff, Burial};
+
+/// First and longest pause between two tries during an outage.
+const OUTAGE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Closed while a flight waits for an outage to end: nothing is read then.
+#[derive(Clone, Debug)]
+pub(super) struct Gate(watch::Sender<usize>);
+
+impl Gate {
+    pub(super) fn open() -> Self {
+        Self(watch::Sender::new(0))
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        *self.0.borrow() == 0
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<usize> {
+        self.0.subscribe()
+    }
+
+    /// Keeps the gate closed until it is dropped.
+    fn close(&self) -> Closed {
+        self.0.send_modify(|flights| *flights += 1);
+        Closed(self.clone())
+    }
+}
+
+#[derive(Debug)]
+struct Closed(Gate);
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|flights| *flights -= 1);
+    }
+}
+
+/// Stops a handler when the flight that waits for it is dropped.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Stops renewing the jobs of a flight that panicked, so that they are claimed. A flight that is dropped keeps them.
+struct LetGoOnPanic<'a> {
+    parts: &'a Parts,
+    batch: &'a [Delivery],
+}
+
+impl Drop for LetGoOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.parts.leases.remove(self.batch.iter().map(|delivery| &delivery.lease));
+        }
+    }
+}
+
+/// Flies a batch to its end. Dropped (at the end of `shutdown_timeout`), it leaves its jobs held, to be given back.
+pub(super) async fn fly<H: Handler>(parts: Arc<Parts>, handler: Arc<H>, gate: Gate, batch: Vec<Delivery>) {
+    let batch: Arc<[Delivery]> = batch.into();
+    let _let_go = LetGoOnPanic { parts: &parts, batch: &batch };
+    let outcomes = handled(&parts, &handler, &gate, &batch).await;
+    settle(&parts, &batch, outcomes).await;
+    parts.leases.remove(batch.iter().map(|delivery| &delivery.lease));
+}
+
+/// Hands the batch in until there is no outage; one outcome per job.
+async fn handled<H: Handler>(
+    parts: &Arc<Parts>,
+    handler: &Arc<H>,
+    gate: &Gate,
+    batch: &Arc<[Delivery]>,
+) -> Vec<Outcome> {
+    let mut closed = None;
+    let mut pause = OUTAGE_PAUSE.0;
+    loop {
+        match handle_once(parts, handler, batch).await {
+            Ok(outcomes) => {
+                if closed.is_some() {
+                    tracing::info!(queue = %parts.queue.name(), jobs = batch.len(), "the outage is over");
+                }
+                return outcomes;
+            }
+            Err(outage) => {
+                if closed.is_none() {
+                    tracing::warn!(
+                        queue = %parts.queue.name(),
+                        jobs = batch.len(),
+                        error = %chain(&outage),
+                        "{} is not available: reading stops, jobs are kept and tried again, no attempt is used",
+                        outage.what
+                    );
+                    closed = Some(gate.close());
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(OUTAGE_PAUSE.1);
+            }
+        }
+    }
+}
+
+async fn handle_once<H: Handler>(
+    parts: &Arc<Parts>,
+    handler: &Arc<H>,
+    batch: &Arc<[Delivery]>,
+) -> Result<Vec<Outcome>, Outage> {
+    match supervised(parts, handler, batch.clone()).await {
+        Ok(said) => said,
+        Err(reason) if batch.len() == 1 => Ok(vec![Outcome::Retry(reason)]),
+        Err(_) => {
+            let mut outcomes = Vec::with_capacity(batch.len());
+            for delivery in batch.iter() {
+                let alone: Arc<[Delivery]> = [delivery.clone()].into();
+                match supervised(parts, handler, alone).await {
+                    Ok(said) => outcomes.extend(said?),
+                    Err(reason) => outcomes.push(Outcome::Retry(reason)),
+                }
+            }
+            Ok(outcomes)
+        }
+    }
+}
+
+/// Runs the handler on a task of its own, within the time limit. The error is why it ended without saying anything.
+async fn supervised<H: Handler>(
+    parts: &Arc<Parts>,
+    handler: &Arc<H>,
+    batch: Arc<[Delivery]>,
+) -> Result<Result<Vec<Outcome>, Outage>, String> {
+    let (handler, jobs) = (handler.clone(), batch.len());
+    let mut task = AbortOnDrop(tokio::spawn(async move { handler.handle(&batch).await }));
+    let joined = match parts.options.job_timeout {
+        None => (&mut task.0).await,
+        Some(limit) => tokio::time::timeout(limit, &mut task.0)
+            .await
+            .map_err(|_| format!("no result within job_timeout ({})", humantime::format_duration(limit)))?,
+    };
+    match joined {
+        Ok(Ok(outcomes)) if outcomes.len() != jobs => {
+            Err(format!("the handler said {} outcomes for {jobs} jobs", outcomes.len()))
+        }
+        Ok(said) => Ok(said),
+        Err(error) => Err(match error.try_into_panic() {
+            Ok(panic) => format!("the handler panicked: {}", panic_text(panic.as_ref())),
+            Err(error) => format!("the handler was stopped: {error}"),
+        }),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// Settles each job by its outcome, trying again while Redis is out.
+async fn settle(parts: &Parts, batch: &[Delivery], outcomes: Vec<Outcome>) {
+    let (mut done, mut back_off, mut burials) = (Vec::new(), Vec::new(), Vec::new());
+    for (delivery, outcome) in batch.iter().zip(outcomes) {
+        let (lease, attempt) = (delivery.lease.clone(), delivery.job.attempt());
+        let options = &parts.options;
+        match settlement(outcome, attempt, options.attempts, &options.retry_policy, fastrand::f64) {
+            Settlement::Done(stored) => done.push((lease, stored)),
+            Settlement::BackOff { wait, reason } => {
+                log_back_off(parts, &lease, attempt, wait, reason.as_deref());
+                back_off.push(BackOff { lease, wait, reason });
+            }
+            Settlement::Bury { reason, exhausted } => {
+                tracing::error!(
+                    queue = %parts.queue.name(), job.id = %lease.id, attempt, %reason,
+                    "job {} failed for good: it is a dead letter now (`feedmill queue redrive` brings it back)", lease.id
+                );
+                burials.push(Burial { lease, reason, exhausted });
+            }
+        }
+    }
+    let queue = &parts.queue;
+    if !done.is_empty() {
+        let settled = until_redis_answers(parts, "done", || queue.done(&done)).await;
+        log_lost(parts, done.iter().map(|(lease, _)| lease), &settled);
+    }
+    if !back_off.is_empty() {
+        let (settled, _) = until_redis_answers(parts, "back_off", || queue.back_off(&back_off)).await;
+        parts.due_earlier.notify_one();
+        log_lost(parts, back_off.iter().map(|job| &job.lease), &settled);
+    }
+    if !burials.is_empty() {
+        let settled = until_redis_answers(parts, "bury", || queue.bury(&parts.consumer.name, &burials)).await;
+        log_lost(parts, burials.iter().map(|job| &job.lease), &settled);
+    }
+}
+
+fn log_back_off(parts: &Parts, lease: &Lease, attempt: u8, wait: Duration, reason: Option<&str>) {
+    let queue = parts.queue.name();
+    if let Some(reason) = reason {
+        tracing::warn!(
+            %queue, job.id = %lease.id, attempt, attempts = parts.options.attempts, %reason,
+            "job {} failed, trying again in {wait:?}", lease.id
+        );
+    } else {
+        tracing::debug!(%queue, job.id = %lease.id, "job {} snoozes for {wait:?}", lease.id);
+    }
+}
+
+fn log_lost<'a>(parts: &Parts, leases: impl Iterator<Item = &'a Lease>, settled: &[Settled]) {
+    for (lease, _) in leases.zip(settled).filter(|(_, settled)| **settled == Settled::Lost) {
+        tracing::debug!(queue = %parts.queue.name(), job.id = %lease.id, "job {} was not ours any more", lease.id);
+    }
+}
+
+/// Repeats a settle until Redis answers it. Settles are fenced, so one that was carried out before its answer was lost
+/// does nothing the second time. An answer that makes no sense is logged, and the jobs are left to be claimed.
+async fn until_redis_answers<T: Default, F: Future<Output = Result<T, QueueError>>>(
+    parts: &Parts,
+    what: &'static str,
+    settle: impl Fn() -> F,
+) -> T {
+    let mut pause = OUTAGE_PAUSE.0;
+    loop {
+        match settle().await {
+            Ok(settled) => return settled,
+            Err(error) if error.is_outage() => {
+                tracing::warn!(
+                    queue = %parts.queue.name(), error = %chain(&error),
+                    "Redis did not take {what}; trying again in {pause:?}"
+                );
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(OUTAGE_PAUSE.1);
+            }
+            Err(error) => {
+                tracing::error!(
+                    queue = %parts.queue.name(), error = %chain(&error),
+                    "{what} failed; its jobs are claimed after lock_duration"
+                );
+                return T::default();
+            }
+        }
+    }
+}
