@@ -1,0 +1,98 @@
+//! The environment variables: which setting each one is, and in what unit.
+
+use toml::Value;
+
+use super::{
+    error::Problem,
+    settings::{Origin, Table},
+};
+
+/// How the text of a variable becomes a value of TOML.
+#[derive(Clone, Copy)]
+enum Unit {
+    /// A whole number.
+    Number,
+    /// A whole number of milliseconds, as the old system had it; a duration of ours.
+    Milliseconds,
+}
+
+/// Variables of the sections that are not a queue's: name, section, key. All are texts.
+const SECTIONS: [(&str, &str, &str); 7] = [
+    ("REDIS_URL", "redis", "url"),
+    ("MONGODB_URI", "mongodb", "uri"),
+    ("MONGODB_DATABASE", "mongodb", "database"),
+    ("BULL_QUEUE_NAME", "queues", "import"),
+    ("FEEDMILL_FETCH_QUEUE_NAME", "queues", "fetch"),
+    ("FEEDMILL_LISTEN", "http", "listen"),
+    ("FEEDMILL_METRICS_LISTEN", "http", "metrics_listen"),
+];
+
+/// Variables of the import queue, whose workers the names have always meant: name, key, unit.
+const IMPORT_QUEUE: [(&str, &str, Unit); 3] = [
+    ("WORKER_CONCURRENCY", "concurrency", Unit::Number),
+    ("WORKER_BATCH_SIZE", "batch_size", Unit::Number),
+    ("WORKER_FLUSH_MS", "flush", Unit::Milliseconds),
+];
+
+/// Names the user's file.
+pub(super) const CONFIG: &str = "FEEDMILL_CONFIG";
+
+/// The access token, which is in no file.
+pub(super) const TOKEN: &str = "FEEDMILL_TOKEN";
+
+/// The old system's rate limit. Deployments that set it must start, so it is answered with a warning.
+const RATE_LIMIT: [&str; 2] = ["WORKER_RATE_LIMIT_MAX", "WORKER_RATE_LIMIT_DURATION_MS"];
+
+/// The variables as the caller passes them. One that is set to nothing counts as unset: compose files write
+/// `FEEDMILL_TOKEN=${FEEDMILL_TOKEN:-}`.
+pub(super) struct Env<'a>(pub(super) &'a dyn Fn(&str) -> Option<String>);
+
+impl Env<'_> {
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        (self.0)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// Lays the variables of all sections but the queues' over `settings`.
+    pub(super) fn set_sections(&self, settings: &mut Table) {
+        for (name, section, key) in SECTIONS {
+            if let Some(text) = self.text(name) {
+                settings.set_in(section, key, Value::String(text), Origin::Env(name));
+            }
+        }
+    }
+
+    /// Lays the variables of the import queue over its section.
+    pub(super) fn set_import_queue(&self, section: &mut Table, problems: &mut Vec<Problem>) {
+        for (name, key, unit) in IMPORT_QUEUE {
+            let Some(text) = self.text(name) else { continue };
+            let (value, accepted) = match unit {
+                Unit::Number => (text.parse().ok().map(Value::Integer), "a whole number"),
+                Unit::Milliseconds => (
+                    text.parse::<u32>().ok().map(|ms| Value::String(format!("{ms}ms"))),
+                    "a whole number of milliseconds",
+                ),
+            };
+            match value {
+                Some(value) => section.set(key, value, Origin::Env(name)),
+                None => problems.push(Problem {
+                    key: name.to_owned(),
+                    value: Some(Value::String(text).to_string()),
+                    origin: None,
+                    reason: format!("accepted: {accepted}"),
+                }),
+            }
+        }
+    }
+
+    /// What is set and has no effect.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let set: Vec<&str> = RATE_LIMIT.into_iter().filter(|name| self.text(name).is_some()).collect();
+        if set.is_empty() {
+            return Vec::new();
+        }
+        vec![format!(
+            "{} set: this version applies no rate limit, jobs start as fast as they can be written; unset to silence",
+            set.join(" and ")
+        )]
+    }
+}
