@@ -1,0 +1,45 @@
+# Run `make` for the list of targets.
+
+# Programs that scripts/setup.sh fetched; those on PATH come first.
+export PATH := $(PATH):$(CURDIR)/.feedmill/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-edited clean-demo test check advisories fmt
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what the demo needs and is missing (Debian, Ubuntu)
+	@scripts/setup.sh demo
+
+demo: ## import the demo feeds into a private Redis and MongoDB; run it twice
+	@scripts/demo.sh
+
+demo-edited: ## the demo with one item edited: exactly 1 changed
+	@scripts/demo-edited.sh
+
+clean-demo: ## forget what the demo imported
+	rm -rf .feedmill/demo .feedmill/data
+
+test: ## everything CI runs: set-up, make check, all tests
+	@scripts/setup.sh test
+	@$(MAKE) --no-print-directory check
+	cargo test --locked --doc --quiet
+	cargo nextest run --locked --all-targets
+
+check: ## formatting, lints, documentation, licences of dependencies
+	cargo fmt --check
+	cargo clippy --locked --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
+	cargo deny --locked check bans licenses sources
+	@$(MAKE) --no-print-directory advisories
+	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck scripts/*.sh .ci/run; fi
+
+# The database of advisories is a repository on another host: where it cannot be reached, that is no failure of ours.
+advisories:
+	@if cargo deny --locked --log-level off fetch db >/dev/null 2>&1; \
+	then echo 'cargo deny check advisories'; cargo deny --locked --offline check advisories; \
+	else echo 'advisories: not checked, their database cannot be reached from here'; fi
+
+fmt: ## format the code
+	cargo fmt

@@ -1,0 +1,137 @@
+#!/usr/bin/env bash
+# Imports the demo feeds over real HTTP and prints what came of them; exits with the status of the import.
+#
+#   feedmill demo serve ──HTTP──▶ feedmill fetch --all --wait ──jobs──▶ feedmill up --embedded (Redis, MongoDB, workers)
+#
+# All state is in .feedmill/: a second run finds every item unchanged. `make clean-demo` starts over.
+#
+#   DEMO_FEEDS     folder to serve instead of demo/feeds
+#   FEEDMILL_BIN   program to use instead of building one
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+FEEDS=${DEMO_FEEDS:-demo/feeds}
+STATE=.feedmill/demo
+CONFIG=$STATE/streams.toml
+# `feedmill up --embedded` writes here where its servers listen, once they do.
+ADDRESSES=.feedmill/embedded.env
+PORT_WANTED=4100
+READY_TIMEOUT_S=60
+
+# What the caller has set for another feedmill must not lead the demo to its Redis or MongoDB.
+unset REDIS_URL MONGODB_URI MONGODB_DATABASE BULL_QUEUE_NAME FEEDMILL_FETCH_QUEUE_NAME FEEDMILL_CONFIG
+
+say() { echo "demo: $*"; }
+die() {
+    echo "demo: error: $*" >&2
+    exit 1
+}
+
+# ── stopping what we started, however we end ───────────────────────────────────────────────────────────────────────
+
+UP_PID=
+SERVE_PID=
+
+stop() {
+    local pid=$1
+    [ -n "$pid" ] || return 0
+    kill -TERM "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+}
+
+stop_all() {
+    # The workers first: they may still be asking the feed server.
+    stop "$UP_PID"
+    stop "$SERVE_PID"
+}
+
+trap stop_all EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# ── steps ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+build() {
+    if [ -z "${FEEDMILL_BIN:-}" ]; then
+        say "building feedmill (the first build takes some minutes)"
+        cargo build --release --locked --quiet
+        FEEDMILL_BIN=${CARGO_TARGET_DIR:-target}/release/feedmill
+    fi
+}
+
+# 4100 if nothing listens there, else a port that the system finds free.
+free_port() {
+    python3 - "$PORT_WANTED" <<'PYTHON'
+import socket, sys
+for port in (int(sys.argv[1]), 0):
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        print(s.getsockname()[1])
+        break
+PYTHON
+}
+
+# Waits until command $4… succeeds, while process $1 (called $2, writing to log $3) is alive.
+wait_until() {
+    local pid=$1 name=$2 log=$3
+    shift 3
+    local deadline=$((SECONDS + READY_TIMEOUT_S))
+    until "$@"; do
+        if ! kill -0 "$pid" 2>/dev/null; then
+            tail -n 20 "$log" >&2
+            die "$name ended before it was ready; the end of $log is above"
+        fi
+        if [ $SECONDS -ge $deadline ]; then
+            tail -n 20 "$log" >&2
+            die "$name was not ready within $READY_TIMEOUT_S s; the end of $log is above"
+        fi
+        sleep 0.1
+    done
+}
+
+port_answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+start_feed_server() {
+    local port
+    port=$(free_port)
+    sed "s/127\.0\.0\.1:$PORT_WANTED/127.0.0.1:$port/" demo/streams.toml >"$CONFIG"
+    "$FEEDMILL_BIN" demo serve "$FEEDS" --listen "127.0.0.1:$port" >"$STATE/serve.log" 2>&1 </dev/null &
+    SERVE_PID=$!
+    wait_until $SERVE_PID "the feed server" "$STATE/serve.log" port_answers "$port"
+    say "serving $FEEDS on http://127.0.0.1:$port"
+}
+
+# A file from an earlier run does not count: only one written since $STATE/started was touched.
+addresses_written() {
+    [ "$ADDRESSES" -nt "$STATE/started" ] && grep -q '^REDIS_URL=.' "$ADDRESSES" && grep -q '^MONGODB_URI=.' "$ADDRESSES"
+}
+
+start_feedmill() {
+    touch "$STATE/started"
+    "$FEEDMILL_BIN" up --embedded --config "$CONFIG" >"$STATE/up.log" 2>&1 </dev/null &
+    UP_PID=$!
+    wait_until $UP_PID "feedmill up" "$STATE/up.log" addresses_written
+    # Read, not sourced: a URL may hold what a shell would take for a command.
+    local line
+    while IFS= read -r line; do
+        case $line in
+        REDIS_URL=* | MONGODB_URI=*) export "${line?}" ;;
+        esac
+    done <"$ADDRESSES"
+    say "feedmill is up, with a Redis and a MongoDB of its own (data in .feedmill/data, log in $STATE/up.log)"
+}
+
+# ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+scripts/setup.sh demo
+build
+mkdir -p "$STATE"
+start_feed_server
+start_feedmill
+say "importing"
+# Not the last command of an `if` or `||`: its exit status is ours, after stop_all.
+"$FEEDMILL_BIN" fetch --all --wait --config "$CONFIG"
