@@ -75,6 +75,17 @@ for port in (int(sys.argv[1]), 0):
 PYTHON
 }
 
+# Starts a command with its output in log $1 and puts its process id in STARTED. It gets a process group of its own:
+# Ctrl-C reaches this script alone, which then stops what it started once and in order.
+start() {
+    local log=$1
+    shift
+    set -m
+    "$@" >"$log" 2>&1 </dev/null &
+    STARTED=$!
+    set +m
+}
+
 # Waits until command $4… succeeds, while process $1 (called $2, writing to log $3) is alive.
 wait_until() {
     local pid=$1 name=$2 log=$3
@@ -99,9 +110,9 @@ start_feed_server() {
     local port
     port=$(free_port)
     sed "s/127\.0\.0\.1:$PORT_WANTED/127.0.0.1:$port/" demo/streams.toml >"$CONFIG"
-    "$FEEDMILL_BIN" demo serve "$FEEDS" --listen "127.0.0.1:$port" >"$STATE/serve.log" 2>&1 </dev/null &
-    SERVE_PID=$!
-    wait_until $SERVE_PID "the feed server" "$STATE/serve.log" port_answers "$port"
+    start "$STATE/serve.log" "$FEEDMILL_BIN" demo serve "$FEEDS" --listen "127.0.0.1:$port"
+    SERVE_PID=$STARTED
+    wait_until "$SERVE_PID" "the feed server" "$STATE/serve.log" port_answers "$port"
     say "serving $FEEDS on http://127.0.0.1:$port"
 }
 
@@ -112,9 +123,9 @@ addresses_written() {
 
 start_feedmill() {
     touch "$STATE/started"
-    "$FEEDMILL_BIN" up --embedded --config "$CONFIG" >"$STATE/up.log" 2>&1 </dev/null &
-    UP_PID=$!
-    wait_until $UP_PID "feedmill up" "$STATE/up.log" addresses_written
+    start "$STATE/up.log" "$FEEDMILL_BIN" up --embedded --config "$CONFIG"
+    UP_PID=$STARTED
+    wait_until "$UP_PID" "feedmill up" "$STATE/up.log" addresses_written
     # Read, not sourced: a URL may hold what a shell would take for a command.
     local line
     while IFS= read -r line; do
