@@ -4,17 +4,34 @@
 //!  feed/ ──item──▶ queue/ ──delivery──▶ worker/ ──batch──▶ store/
 //!  fetch, parse,   Redis: stream,       slots, buffer,     MongoDB: idempotent
 //!  new or changed  backoff, dead        settle             upsert
+//!     ▲                                                       ▲
+//!     └────────────── import/: the two handlers ──────────────┘
 //! ```
 //!
 //! The modules below are listed in the order in which an item meets them.
 
+// from a subscribed URL to items
+pub mod feed;
+pub mod item;
+
+// the unit of work, the queue it stands in, the engine that works on it
+pub mod job;
+pub mod queue;
+pub mod worker;
+
+// where items end up
+pub mod store;
+
+// what brings them together
+pub mod import;
+pub mod pipeline;
+
+// around the road
 pub mod cli;
 pub mod config;
 pub mod demo;
-pub mod feed;
-pub mod item;
-pub mod job;
-pub mod queue;
-pub mod store;
+pub mod embedded;
+pub mod error;
+pub mod shutdown;
+pub mod telemetry;
 pub mod tls;
-pub mod worker;

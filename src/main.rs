@@ -1,3 +1,19 @@
 //! Parses the arguments, runs one command, and turns its result into an exit status.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use feedmill::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli.start_logging();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return cli::report(&anyhow::Error::new(error).context("cannot start the runtime")),
+    };
+    match runtime.block_on(cli::run(cli)) {
+        Ok(status) => status,
+        Err(error) => cli::report(&error),
+    }
+}

@@ -106,6 +106,23 @@ impl Queue {
         reply.ids.into_iter().map(|entry| decode_letter(&entry)).collect()
     }
 
+    /// The newest dead letter there is now.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`].
+    pub async fn last_dead_letter(&self) -> Result<Option<EntryId>, QueueError> {
+        let reply = redis::cmd("XREVRANGE")
+            .arg(self.keys().dead())
+            .arg("+")
+            .arg("-")
+            .arg("COUNT")
+            .arg(1)
+            .query_async::<StreamRangeReply>(&mut self.connection())
+            .await
+            .map_err(|cause| QueueError::from_redis("XREVRANGE", cause))?;
+        reply.ids.first().map(|entry| decode_letter(entry).map(|letter| letter.entry)).transpose()
+    }
+
     /// Brings letters back to waiting, at attempt 1.
     ///
     /// # Errors

@@ -77,7 +77,7 @@ impl Queue {
         let mut results = Vec::with_capacity(jobs.len());
         for piece in pieces(jobs, |job| job.envelope.payload.len()) {
             let mut call = self.enqueue_call(None, piece.iter().map(|job| &job.id));
-            call.arg("add").arg("").arg(&[0; 8][..]);
+            call.arg("add").arg("").arg(&[0_u8; 8][..]);
             for job in piece {
                 match job.version {
                     Some(version) => call.arg(job.id.as_bytes()).arg(&version.to_bytes()[..]),

@@ -14,8 +14,8 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::scripts::{self, Call, element};
-use super::{Queue, QueueError, millis};
-use crate::job::{ImportId, Version};
+use super::{LISTED_FAILURES_MAX, Queue, QueueError, millis};
+use crate::job::{ImportId, JobId, Version};
 
 /// A fetch that has begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub struct FeedMemory {
     /// The Redis that stored these validators. After a restart Redis may have lost the items of its last second while the
     /// validators survived, so they are good only for the same run.
     pub run_id: Option<String>,
+    /// The configured address at the last fetch: all of the above belongs to it.
+    pub url: Option<String>,
     /// Where the feed has moved for good.
     pub moved_to: Option<String>,
     /// When a fetch last began.
@@ -53,6 +55,8 @@ pub struct FeedMemory {
 pub struct FinishedFetch<'a> {
     /// Name of the feed.
     pub feed: &'a str,
+    /// Its configured address.
+    pub url: &'a str,
     /// The import that the fetch belongs to.
     pub import: ImportId,
     /// Version it was given.
@@ -65,7 +69,7 @@ pub struct FinishedFetch<'a> {
     pub remember: Duration,
     /// What happens to the validators.
     pub validators: NewValidators<'a>,
-    /// Where the feed has moved for good, if this fetch learned it.
+    /// Where the feed has moved for good, if this fetch learned it; empty: it has not moved after all.
     pub moved_to: Option<&'a str>,
     /// Fetches that failed one after the other, this one included.
     pub consecutive_failures: u32,
@@ -73,6 +77,8 @@ pub struct FinishedFetch<'a> {
     pub items: usize,
     /// Of these, items that stood there more than once.
     pub repeated: usize,
+    /// Items that did not get into the queue, with the reason: they count as new and as failed.
+    pub refused: &'a [(JobId, String)],
     /// Why the fetch failed, if it did.
     pub error: Option<&'a str>,
 }
@@ -175,14 +181,22 @@ impl Queue {
             NewValidators::Keep => call.arg("keep").arg("").arg("").arg(""),
         };
         let failures = ("failures", fetch.consecutive_failures.to_string());
+        let url = ("url", fetch.url.to_owned());
         let feed_fields: Vec<(&str, String)> =
-            [failures].into_iter().chain(fetch.moved_to.map(|url| ("moved_to", url.to_owned()))).collect();
+            [failures, url].into_iter().chain(fetch.moved_to.map(|url| ("moved_to", url.to_owned()))).collect();
         call.arg(feed_fields.len());
         for (field, value) in feed_fields {
             call.arg(field).arg(value);
         }
         call.arg("status").arg(if fetch.error.is_some() { "failed" } else { "done" });
         call.arg("items").arg(fetch.items).arg("repeated").arg(fetch.repeated);
+        call.arg("refused").arg(fetch.refused.len());
+        for (position, (id, reason)) in fetch.refused.iter().take(LISTED_FAILURES_MAX).enumerate() {
+            let failure = (serde_bytes::Bytes::new(id.as_bytes()), reason);
+            let failure = rmp_serde::to_vec(&failure).expect("writing to memory does not fail");
+            // Behind those that jobs will list.
+            call.arg(format!("failure:{}", LISTED_FAILURES_MAX + 1 + position)).arg(failure);
+        }
         if let Some(error) = fetch.error {
             call.arg("error").arg(super::settle::cut(error));
         }
@@ -215,6 +229,7 @@ impl FeedMemory {
             etag: present("etag"),
             last_modified: present("last_modified"),
             run_id: present("run_id"),
+            url: present("url"),
             moved_to: present("moved_to"),
             last_fetch_at: present("last_fetch")
                 .and_then(|ms| ms.parse().ok())

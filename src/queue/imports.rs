@@ -103,12 +103,16 @@ impl Queue {
         Ok((!fields.is_empty()).then(|| decode_import(fields)))
     }
 
-    /// Ids of imports that are not recorded yet, oldest first, with the time since which they stand there.
+    /// Ids of imports that are not recorded yet, oldest first, with the time of opening: a page of `limit` from `offset`.
     ///
     /// # Errors
     /// [`QueueError::Redis`].
-    pub async fn open_import_ids(&self, limit: usize) -> Result<Vec<(ImportId, SystemTime)>, QueueError> {
-        self.import_ids(self.keys().imports(), limit).await
+    pub async fn open_import_ids(
+        &self,
+        offset: usize,
+        limit: usize,
+    ) -> Result<Vec<(ImportId, SystemTime)>, QueueError> {
+        self.import_ids(self.keys().imports(), offset, limit).await
     }
 
     /// Ids of imports whose record is to be written, in the order they closed.
@@ -116,15 +120,20 @@ impl Queue {
     /// # Errors
     /// [`QueueError::Redis`].
     pub async fn closing_import_ids(&self, limit: usize) -> Result<Vec<ImportId>, QueueError> {
-        let ids = self.import_ids(self.keys().closing_imports(), limit).await?;
+        let ids = self.import_ids(self.keys().closing_imports(), 0, limit).await?;
         Ok(ids.into_iter().map(|(id, _)| id).collect())
     }
 
-    async fn import_ids(&self, key: &str, limit: usize) -> Result<Vec<(ImportId, SystemTime)>, QueueError> {
+    async fn import_ids(
+        &self,
+        key: &str,
+        offset: usize,
+        limit: usize,
+    ) -> Result<Vec<(ImportId, SystemTime)>, QueueError> {
         let rows: Vec<(String, f64)> = redis::cmd("ZRANGE")
             .arg(key)
-            .arg(0)
-            .arg(limit.saturating_sub(1))
+            .arg(offset)
+            .arg((offset + limit).saturating_sub(1))
             .arg("WITHSCORES")
             .query_async(&mut self.connection())
             .await

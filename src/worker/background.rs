@@ -7,7 +7,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Parts, chain};
+use super::Parts;
+use crate::error::chain;
 use crate::queue::QueueError;
 use crate::queue::claim::Sweeper;
 use crate::queue::consumers::HEARTBEAT_INTERVAL;

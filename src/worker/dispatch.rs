@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::buffer::Buffer;
 use super::flight::{Gate, fly};
-use super::{Handler, Parts, chain};
+use super::{Handler, Parts};
+use crate::error::chain;
 use crate::job::{EntryId, Envelope};
 use crate::queue::QueueError;
 use crate::queue::read::{Adopted, BLOCK_MAX, Entry, ReadReply, Reader, Unblocker, UnreadableEntry};

@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::settle::{Settlement, settlement};
-use super::{Handler, Outage, Parts, chain};
+use super::{Handler, Outage, Parts};
+use crate::error::chain;
 use crate::job::Outcome;
 use crate::queue::QueueError;
 use crate::queue::Settled;

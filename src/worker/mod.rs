@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 pub use handler::{Adoption, Handler, JobHandler, Outage, Single};
 pub use retry_policy::{Growth, RetryPolicy};
 
+use crate::error::chain;
 use crate::job::JobId;
 use crate::queue::Queue;
 use crate::queue::claim::ClaimLimits;
@@ -149,10 +150,4 @@ async fn give_back_rest(parts: &Parts) -> usize {
             0
         }
     }
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

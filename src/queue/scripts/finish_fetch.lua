@@ -9,7 +9,8 @@
 --       4 compacted seen map (empty: leave it) · 5 lifetime of the seen map (ms)
 --       6 validators: "set", "clear" or "keep" · 7 ETag · 8 Last-Modified · 9 run id of Redis when the fetch began
 --       10 number n of fields of the feed · n × (field, value)
---       · then (field, value)… of the import: status, items, repeated (items that stood twice in the feed), error
+--       · then (field, value)… of the import: status, items, repeated (items that stood twice
+--         in the feed), refused (items that did not get into the queue: they count as new and failed), error, failure:<n>
 -- Returns {1 the map was as long as expected · 0 not, or a newer fetch has begun; items, unchanged, new, changed,
 --         duplicate of the import}
 
@@ -42,6 +43,11 @@ if redis.call('EXISTS', import) == 0 or redis.call('HEXISTS', import, 'sealed') 
   return {undisturbed, 0, 0, 0, 0, 0}
 end
 redis.call('HSET', import, 'sealed', now_ms(), unpack(ARGV, FIRST_FIELD + 2 * n_fields))
+local refused = tonumber(redis.call('HGET', import, 'refused') or 0)
+if refused > 0 then
+  redis.call('HINCRBY', import, 'new', refused)
+  redis.call('HINCRBY', import, 'failed', refused)
+end
 local counts = redis.call('HMGET', import, 'items', 'new', 'changed', 'duplicate', 'repeated')
 for i = 1, 5 do
   counts[i] = tonumber(counts[i] or 0)

@@ -27,12 +27,11 @@ pub(crate) struct Script {
 }
 
 macro_rules! scripts {
-    ($($(#[$doc:meta])* $name:ident = [$($file:literal),+];)+) => {
+    ($($name:ident = [$($shared:literal),*] $file:literal;)+) => {
         $(
-            $(#[$doc])*
             pub(crate) static $name: Script = Script {
-                name: concat!($($file, " "),+),
-                source: concat!($(include_str!(concat!($file, ".lua"))),+),
+                name: $file,
+                source: concat!($(include_str!(concat!($shared, ".lua")),)* include_str!(concat!($file, ".lua"))),
                 sha: LazyLock::new(|| redis::Script::new($name.source).get_hash().to_owned()),
             };
         )+
@@ -43,31 +42,31 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ENQUEUE = ["head", "imports", "enqueue"];
-    ADOPT = ["head", "imports", "adopt"];
-    DONE = ["head", "imports", "done"];
-    BACK_OFF = ["head", "back_off"];
-    PROMOTE = ["head", "promote"];
-    BURY = ["head", "imports", "burial", "bury"];
-    BURY_ENTRY = ["head", "bury_entry"];
-    REDRIVE = ["head", "imports", "redrive"];
-    DISCARD = ["head", "discard"];
-    GIVE_BACK = ["head", "give_back"];
-    RENEW = ["head", "renew"];
-    BEGIN_SWEEP = ["head", "begin_sweep"];
-    CLAIM = ["head", "imports", "burial", "claim"];
-    ENSURE_GROUP = ["ensure_group"];
-    PAUSE = ["pause"];
-    RESUME = ["resume"];
-    COUNTS = ["counts"];
-    FIND = ["head", "find"];
-    HEARTBEAT = ["head", "heartbeat"];
-    REAP_CONSUMERS = ["head", "reap_consumers"];
-    OPEN_IMPORTS = ["head", "imports", "open_imports"];
-    BEGIN_FETCH = ["head", "begin_fetch"];
-    FINISH_FETCH = ["head", "imports", "finish_fetch"];
-    SEAL_IMPORT = ["head", "imports", "seal_import"];
-    RELEASE_IMPORT = ["release_import"];
+    ENQUEUE = ["head", "imports"] "enqueue";
+    ADOPT = ["head", "imports"] "adopt";
+    DONE = ["head", "imports"] "done";
+    BACK_OFF = ["head"] "back_off";
+    PROMOTE = ["head"] "promote";
+    BURY = ["head", "imports", "burial"] "bury";
+    BURY_ENTRY = ["head"] "bury_entry";
+    REDRIVE = ["head", "imports"] "redrive";
+    DISCARD = ["head"] "discard";
+    GIVE_BACK = ["head"] "give_back";
+    RENEW = ["head"] "renew";
+    BEGIN_SWEEP = ["head"] "begin_sweep";
+    CLAIM = ["head", "imports", "burial"] "claim";
+    ENSURE_GROUP = [] "ensure_group";
+    PAUSE = [] "pause";
+    RESUME = [] "resume";
+    COUNTS = [] "counts";
+    FIND = ["head"] "find";
+    HEARTBEAT = ["head"] "heartbeat";
+    REAP_CONSUMERS = ["head"] "reap_consumers";
+    OPEN_IMPORTS = ["head", "imports"] "open_imports";
+    BEGIN_FETCH = ["head"] "begin_fetch";
+    FINISH_FETCH = ["head", "imports"] "finish_fetch";
+    SEAL_IMPORT = ["head", "imports"] "seal_import";
+    RELEASE_IMPORT = [] "release_import";
 }
 
 /// One invocation of a script.

@@ -1,0 +1,229 @@
+//! `feedmill fetch`: one pass over feeds, for cron and for people.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::{Globals, UsageError, import, output};
+use crate::feed::Feed;
+use crate::import::{StartRequest, Started, start};
+use crate::job::ImportId;
+use crate::pipeline::{Pipeline, Queues, feeds};
+use crate::queue::Queue;
+use crate::store::Store;
+use crate::store::imports::{ImportRecord, ImportStatus};
+
+/// Time between two looks at the imports that are waited for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Fetch feeds now: adds a fetch job for each, which the workers carry out.
+///
+/// A feed that is being fetched already is not fetched twice: its running import is named instead.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  feedmill fetch jobboard            one feed
+  feedmill fetch --all --wait        all feeds, with a progress bar and a summary
+  */5 * * * * feedmill fetch --due   in the crontab: whatever its schedule says")]
+pub(super) struct FetchArgs {
+    /// Names of feeds
+    #[arg(value_name = "FEED", conflicts_with_all = ["all", "due"])]
+    feeds: Vec<String>,
+    /// All feeds
+    #[arg(long, conflicts_with = "due")]
+    all: bool,
+    /// The feeds whose schedule says so: a slot has passed since they were last fetched
+    #[arg(long)]
+    due: bool,
+    /// Import every item, whether it was seen before or not
+    #[arg(long)]
+    force: bool,
+    /// Follow the imports to their end; runs a worker in this process if none is alive
+    #[arg(long)]
+    wait: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(globals: &Globals, args: FetchArgs) -> anyhow::Result<ExitCode> {
+    let config = globals.load(None)?;
+    let configured = feeds(&config)?;
+    if args.feeds.is_empty() && !args.all && !args.due {
+        return Err(UsageError("which feeds? Name them, or say --all or --due".to_owned()).into());
+    }
+    let mut wanted: Vec<Arc<Feed>> = Vec::new();
+    if args.feeds.is_empty() {
+        wanted.extend(configured.values().cloned());
+    } else {
+        for name in &args.feeds {
+            wanted.push(configured.get(name).cloned().ok_or_else(|| unknown(name, configured.keys()))?);
+        }
+    }
+    if wanted.is_empty() {
+        let file = config.file.as_ref().map_or_else(|| "streams.toml".to_owned(), |file| file.display().to_string());
+        return Err(UsageError(format!("there is no feed to fetch: add a [[feed]] to {file}")).into());
+    }
+    // With --wait a worker may have to run here; everything is connected before anything is started.
+    let pipeline = if args.wait { Some(Pipeline::connect(&config).await?) } else { None };
+    let queues = match &pipeline {
+        Some(pipeline) => pipeline.queues.clone(),
+        None => Queues::open(&config).await?,
+    };
+    if args.due {
+        wanted = due(&queues.import, wanted).await?;
+    }
+    let request = StartRequest { run: String::new(), asked: !args.due || args.wait, force: args.force };
+    let started = start(&queues.import, &queues.fetch, wanted.iter().map(|feed| &**feed), &request).await?;
+    for started in started.iter().filter(|started| started.was_running) {
+        output::note(&format!("{} is being fetched already", started.feed));
+    }
+    let Some(pipeline) = pipeline else {
+        print_started(&started, args.json)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+
+    let store = pipeline.store.clone();
+    let stop = CancellationToken::new();
+    let worker = if is_worked_on(&queues).await? {
+        None
+    } else {
+        output::note("no worker is alive: working in this process");
+        Some(tokio::spawn(pipeline.run(stop.clone())))
+    };
+    let records = follow(&queues.import, &store, &started).await;
+    stop.cancel();
+    if let Some(worker) = worker {
+        worker.await?;
+    }
+    print_summary(&records?, args.json)
+}
+
+fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> UsageError {
+    let known: Vec<&str> = known.map(String::as_str).take(20).collect();
+    let known = if known.is_empty() { "there are none".to_owned() } else { format!("known are {}", known.join(", ")) };
+    UsageError(format!("there is no feed {name:?} in the configuration; {known}"))
+}
+
+async fn due(queue: &Queue, feeds: Vec<Arc<Feed>>) -> anyhow::Result<Vec<Arc<Feed>>> {
+    let now = Timestamp::now();
+    let mut due = Vec::new();
+    for feed in feeds {
+        let Some(schedule) = &feed.schedule else { continue };
+        let last = queue.feed_memory(&feed.name).await?.last_fetch_at.and_then(|at| Timestamp::try_from(at).ok());
+        if schedule.is_due(last, now) {
+            due.push(feed);
+        }
+    }
+    Ok(due)
+}
+
+/// Whether somebody works on both queues.
+async fn is_worked_on(queues: &Queues) -> anyhow::Result<bool> {
+    Ok(!queues.fetch.live_consumers().await?.is_empty() && !queues.import.live_consumers().await?.is_empty())
+}
+
+fn print_started(started: &[Started], json: bool) -> anyhow::Result<()> {
+    let import = |started: &Started| started.import.map(|import| import.to_string());
+    if json {
+        let rows: Vec<_> = started
+            .iter()
+            .map(|row| serde_json::json!({ "feed": row.feed, "id": import(row), "running": row.was_running }))
+            .collect();
+        return output::json(&rows);
+    }
+    if started.is_empty() {
+        output::note("nothing is due");
+        return Ok(());
+    }
+    output::table(
+        ["feed", "import"],
+        2,
+        started.iter().map(|row| [row.feed.clone(), import(row).unwrap_or_else(|| "-".to_owned())]),
+    )
+}
+
+/// Waits until all imports are through; returns their records in the order they were started.
+async fn follow(queue: &Queue, store: &Store, started: &[Started]) -> anyhow::Result<Vec<ImportRecord>> {
+    let bar = ProgressBar::new(started.len() as u64);
+    bar.set_style(
+        ProgressStyle::with_template("{spinner} {bar:30} {pos}/{len} feeds  {msg}  {elapsed}")
+            .expect("the template is right"),
+    );
+    bar.enable_steady_tick(LOOK_INTERVAL);
+    let mut waiting: Vec<(usize, ImportId)> =
+        started.iter().enumerate().filter_map(|(at, started)| Some((at, started.import?))).collect();
+    let mut records: Vec<Option<ImportRecord>> = vec![None; started.len()];
+    loop {
+        let mut still = Vec::with_capacity(waiting.len());
+        for (at, id) in waiting {
+            // An import leaves Redis only after its record is written.
+            match import::find(queue, store, id).await? {
+                Some(record) => {
+                    let is_running = record.finished_at.is_none();
+                    records[at] = Some(record);
+                    if is_running {
+                        still.push((at, id));
+                    }
+                }
+                None => still.push((at, id)),
+            }
+        }
+        let stored: u64 = records.iter().flatten().map(|r| r.inserted + r.updated + r.stale + r.superseded).sum();
+        let accepted: u64 = records.iter().flatten().map(|r| r.new + r.changed).sum();
+        bar.set_position((started.len() - still.len()) as u64);
+        bar.set_message(format!("{stored} of {accepted} items stored"));
+        waiting = still;
+        if waiting.is_empty() {
+            break;
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    bar.finish_and_clear();
+    Ok(records.into_iter().flatten().collect())
+}
+
+fn print_summary(records: &[ImportRecord], json: bool) -> anyhow::Result<ExitCode> {
+    let took = |record: &ImportRecord| {
+        let finished = record.finished_at.unwrap_or(record.started_at);
+        Duration::try_from(finished.duration_since(record.started_at)).unwrap_or_default()
+    };
+    if json {
+        output::json(&records)?;
+    } else if records.is_empty() {
+        output::note("nothing is due");
+    } else {
+        let header = ["feed", "status", "items", "new", "changed", "unchanged", "failed", "items/s"];
+        output::table(
+            header,
+            2,
+            records.iter().map(|record| {
+                [
+                    record.feed.clone(),
+                    import::status(record).to_owned(),
+                    record.items.to_string(),
+                    record.new.to_string(),
+                    record.changed.to_string(),
+                    record.unchanged.to_string(),
+                    record.failed.to_string(),
+                    output::per_second(record.items, took(record)),
+                ]
+            }),
+        )?;
+    }
+    let mut status = ExitCode::SUCCESS;
+    for record in records {
+        if record.status == ImportStatus::Failed || record.failed > 0 {
+            status = ExitCode::FAILURE;
+            let reason = record.error.clone().unwrap_or_else(|| {
+                format!("{} items failed; `feedmill import show {}` lists them", record.failed, record.id)
+            });
+            output::error_line(&format!("{}: {reason}", record.feed));
+        }
+    }
+    Ok(status)
+}

@@ -1,0 +1,160 @@
+//! `feedmill import`: what was imported, and what is being imported.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+
+use super::{Globals, UsageError, output};
+use crate::import::import_record;
+use crate::job::ImportId;
+use crate::pipeline::{Queues, open_store};
+use crate::queue::Queue;
+use crate::store::Store;
+use crate::store::imports::{ImportRecord, ImportStatus};
+
+/// Running imports that are looked at, at most.
+const RUNNING_MAX: usize = 1000;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ImportCommand {
+    /// List imports, newest first, running ones included
+    #[command(after_help = "Examples:
+  feedmill import list
+  feedmill import list --feed jobboard --limit 5 --json")]
+    List(ListArgs),
+    /// Show one import with its failures
+    #[command(after_help = "Example:
+  feedmill import show 660f1a2b3c4d5")]
+    Show(ShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Only imports of this feed
+    #[arg(long, value_name = "NAME")]
+    feed: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// Id of the import, as `import list` prints it
+    id: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(globals: &Globals, command: ImportCommand) -> anyhow::Result<ExitCode> {
+    let config = globals.load(None)?;
+    let queue = Queues::open(&config).await?.import;
+    let store = open_store(&config).await?;
+    match command {
+        ImportCommand::List(args) => list(&queue, &store, &args).await,
+        ImportCommand::Show(args) => show(&queue, &store, &args).await,
+    }
+}
+
+async fn list(queue: &Queue, store: &Store, args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let mut records = Vec::new();
+    for (id, _) in queue.open_import_ids(0, RUNNING_MAX).await? {
+        if let Some(state) = queue.import(id).await?
+            && args.feed.as_ref().is_none_or(|feed| *feed == state.feed)
+        {
+            records.push(import_record(id, state));
+        }
+    }
+    for record in store.list_imports(args.limit, args.feed.as_deref()).await? {
+        // one that is recorded but not released yet stands in both
+        if !records.iter().any(|running| running.id == record.id) {
+            records.push(record);
+        }
+    }
+    records.sort_by_key(|record| std::cmp::Reverse(record.started_at));
+    records.truncate(args.limit as usize);
+    if args.json {
+        output::json(&records)?;
+    } else {
+        let header = ["import", "feed", "status", "started", "items", "new", "changed", "unchanged", "failed"];
+        output::table(
+            header,
+            4,
+            records.iter().map(|record| {
+                [
+                    record.id.clone(),
+                    record.feed.clone(),
+                    status(record).to_owned(),
+                    output::time(Some(record.started_at)),
+                    record.items.to_string(),
+                    record.new.to_string(),
+                    record.changed.to_string(),
+                    record.unchanged.to_string(),
+                    record.failed.to_string(),
+                ]
+            }),
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(queue: &Queue, store: &Store, args: &ShowArgs) -> anyhow::Result<ExitCode> {
+    let id: ImportId = args.id.parse().map_err(|error| UsageError(format!("{:?}: {error}", args.id)))?;
+    let record = find(queue, store, id).await?.with_context(|| {
+        format!("there is no import {id}; `feedmill import list` shows those of the last 30 days")
+    })?;
+    if args.json {
+        output::json(&record)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = [
+        ("import", record.id.clone()),
+        ("feed", record.feed.clone()),
+        ("source", record.source.clone()),
+        ("status", status(&record).to_owned()),
+        ("started", output::time(Some(record.started_at))),
+        ("finished", output::time(record.finished_at)),
+        ("items", record.items.to_string()),
+        ("  new", record.new.to_string()),
+        ("  changed", record.changed.to_string()),
+        ("  unchanged", record.unchanged.to_string()),
+        ("  duplicate", record.duplicate.to_string()),
+        ("inserted", record.inserted.to_string()),
+        ("updated", record.updated.to_string()),
+        ("stale", record.stale.to_string()),
+        ("superseded", record.superseded.to_string()),
+        ("removed", record.removed.to_string()),
+        ("failed", record.failed.to_string()),
+    ];
+    for (name, value) in rows {
+        output::line(&format!("{name:<12}{value}"))?;
+    }
+    if let Some(error) = &record.error {
+        output::line(&format!("{:<12}{error}", "error"))?;
+    }
+    for failure in &record.failures {
+        output::line(&format!("{:<12}{}: {}", "failure", failure.id, failure.reason))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An import, wherever it stands: running in Redis, or recorded in MongoDB.
+pub(super) async fn find(queue: &Queue, store: &Store, id: ImportId) -> anyhow::Result<Option<ImportRecord>> {
+    if let Some(state) = queue.import(id).await? {
+        return Ok(Some(import_record(id, state)));
+    }
+    Ok(store.find_import(&id.to_string()).await?)
+}
+
+pub(super) fn status(record: &ImportRecord) -> &'static str {
+    match record.status {
+        ImportStatus::Running => "running",
+        ImportStatus::Done => "done",
+        ImportStatus::Failed => "failed",
+    }
+}

@@ -1,0 +1,266 @@
+//! `feedmill queue`: look at and operate a queue.
+
+use std::collections::HashSet;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use super::{Globals, UsageError, output};
+use crate::job::{Job, JobId};
+use crate::pipeline::Queues;
+use crate::queue::Queue;
+use crate::queue::counts::Counts;
+use crate::queue::dead_letter::{DeadLetter, Redriven};
+use crate::queue::find::{Found, State};
+use crate::queue::scripts::JOBS_PER_CALL_MAX;
+
+/// Bytes of a payload that are shown unless all of it is asked for.
+const PREVIEW_BYTES: usize = 4096;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum QueueCommand {
+    /// Count jobs by state
+    #[command(after_help = "Examples:
+  feedmill queue counts
+  feedmill queue counts --json | jq '.[].waiting'")]
+    Counts(CountsArgs),
+    /// Show one job: its state, attempts, last error and payload
+    #[command(after_help = "Example:
+  feedmill queue show 'https://jobs.example/feed#12345'")]
+    Show(ShowArgs),
+    /// Stop handing out jobs; those that run go on
+    #[command(after_help = "Example:
+  feedmill queue pause --queue job_import_queue")]
+    Pause(QueueArgs),
+    /// Hand out jobs again
+    #[command(after_help = "Example:
+  feedmill queue resume --queue job_import_queue")]
+    Resume(QueueArgs),
+    /// Bring dead letters back to waiting, at attempt 1
+    #[command(after_help = "Examples:
+  feedmill queue redrive                                      all of them
+  feedmill queue redrive 'https://jobs.example/feed#12345'    this one")]
+    Redrive(RedriveArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CountsArgs {
+    /// Only this queue
+    #[arg(long, value_name = "NAME")]
+    queue: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct QueueArgs {
+    /// Name of the queue [default: the import queue]
+    #[arg(long, value_name = "NAME")]
+    queue: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// Id of the job
+    id: String,
+    /// Print the whole payload
+    #[arg(long)]
+    full: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    queue: QueueArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RedriveArgs {
+    /// Ids of dead jobs [default: all]
+    ids: Vec<String>,
+    #[command(flatten)]
+    queue: QueueArgs,
+}
+
+pub(super) async fn run(globals: &Globals, command: QueueCommand) -> anyhow::Result<ExitCode> {
+    let queues = Queues::open(&globals.load(None)?).await?;
+    match command {
+        QueueCommand::Counts(args) => counts(&queues, &args).await?,
+        QueueCommand::Show(args) => show(&chosen(&queues, &args.queue)?, &args).await?,
+        QueueCommand::Pause(args) => {
+            let queue = chosen(&queues, &args)?;
+            let changed = queue.pause().await?;
+            output::line(&format!("{} {}", queue.name(), if changed { "is paused" } else { "was paused already" }))?;
+        }
+        QueueCommand::Resume(args) => {
+            let queue = chosen(&queues, &args)?;
+            let changed = queue.resume().await?;
+            output::line(&format!("{} {}", queue.name(), if changed { "goes on" } else { "was not paused" }))?;
+        }
+        QueueCommand::Redrive(args) => redrive(&chosen(&queues, &args.queue)?, &args).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The queue that was named, among the two there are.
+fn chosen(queues: &Queues, args: &QueueArgs) -> anyhow::Result<Queue> {
+    match args.queue.as_deref() {
+        None => Ok(queues.import.clone()),
+        Some(name) => {
+            let found = [&queues.import, &queues.fetch].into_iter().find(|queue| queue.name() == name);
+            let (import, fetch) = (queues.import.name(), queues.fetch.name());
+            found.cloned().ok_or_else(|| {
+                UsageError(format!("there is no queue {name:?}; the queues are {import} and {fetch}")).into()
+            })
+        }
+    }
+}
+
+async fn counts(queues: &Queues, args: &CountsArgs) -> anyhow::Result<()> {
+    let wanted = match &args.queue {
+        Some(_) => vec![chosen(queues, &QueueArgs { queue: args.queue.clone() })?],
+        None => vec![queues.import.clone(), queues.fetch.clone()],
+    };
+    let mut rows: Vec<(String, Counts)> = Vec::new();
+    for queue in wanted {
+        rows.push((queue.name().to_owned(), queue.counts().await?));
+    }
+    if args.json {
+        let mut by_queue = serde_json::Map::new();
+        for (name, counts) in &rows {
+            let mut value = serde_json::to_value(counts)?;
+            value["is-paused"] = json!(counts.is_paused);
+            value["totals"] = json!(counts.totals);
+            by_queue.insert(name.clone(), value);
+        }
+        return output::json(&by_queue);
+    }
+    let names: Vec<String> = rows
+        .iter()
+        .map(|(name, counts)| if counts.is_paused { format!("{name} (paused)") } else { name.clone() })
+        .collect();
+    let header: Vec<&str> = std::iter::once("state").chain(names.iter().map(String::as_str)).collect();
+    let states = rows[0].1.by_state().map(|(state, _)| state);
+    let cell = |row: &(String, Counts), at: usize| row.1.by_state()[at].1.to_string();
+    match rows.as_slice() {
+        [one] => output::table([header[0], header[1]], 1, (0..8).map(|at| [states[at].to_owned(), cell(one, at)])),
+        [one, two, ..] => output::table(
+            [header[0], header[1], header[2]],
+            1,
+            (0..8).map(|at| [states[at].to_owned(), cell(one, at), cell(two, at)]),
+        ),
+        [] => Ok(()),
+    }
+}
+
+async fn show(queue: &Queue, args: &ShowArgs) -> anyhow::Result<()> {
+    let id = JobId::new(&args.id).map_err(|error| UsageError(error.to_string()))?;
+    let found = queue.find(&id).await?;
+    let found = found.with_context(|| format!("there is no job {id} in {}: it is done, or never was", queue.name()))?;
+    if args.json {
+        return output::json(&job_json(&found));
+    }
+    let mut rows = vec![
+        ("job", id.to_string()),
+        ("queue", queue.name().to_owned()),
+        ("state", found.state.name().to_owned()),
+        ("enqueued", output::system_time(found.job.enqueued_at)),
+        ("attempts", format!("{} failed", found.job.head.attempts)),
+        ("stalls", found.job.head.stalls.to_string()),
+    ];
+    match &found.state {
+        State::Delayed { due_at } => rows.push(("due", output::system_time(*due_at))),
+        State::Failed { reason } => rows.push(("reason", reason.clone())),
+        _ => {}
+    }
+    if let Some(failure) = &found.failure {
+        rows.push(("first error", output::system_time(failure.first_at)));
+        rows.push(("last error", format!("{}: {}", output::system_time(failure.last_at), failure.reason)));
+    }
+    if let Some(import) = found.job.head.import {
+        rows.push(("import", import.to_string()));
+    }
+    for (name, value) in rows {
+        output::line(&format!("{name:<12}{value}"))?;
+    }
+    let payload = serde_json::to_string_pretty(&payload_json(&found.job))?;
+    if args.full || payload.len() <= PREVIEW_BYTES {
+        output::line(&format!("payload\n{payload}"))
+    } else {
+        let front = &payload[..payload.floor_char_boundary(PREVIEW_BYTES)];
+        output::line(&format!("payload ({} bytes; --full shows all)\n{front}…", payload.len()))
+    }
+}
+
+fn job_json(found: &Found) -> serde_json::Value {
+    let seconds = |at: SystemTime| jiff::Timestamp::try_from(at).ok();
+    let (due, reason) = match &found.state {
+        State::Delayed { due_at } => (seconds(*due_at), None),
+        State::Failed { reason } => (None, Some(reason)),
+        _ => (None, None),
+    };
+    json!({
+        "id": found.job.id.to_string(),
+        "state": found.state.name(),
+        "enqueuedAt": seconds(found.job.enqueued_at),
+        "attempts": found.job.head.attempts,
+        "stalls": found.job.head.stalls,
+        "dueAt": due,
+        "reason": reason,
+        "lastError": found.failure.as_ref().map(|failure| &failure.reason),
+        "import": found.job.head.import.map(|import| import.to_string()),
+        "payload": payload_json(&found.job),
+    })
+}
+
+/// The payload as JSON: items are MessagePack, fetch tasks are JSON; anything else is shown as text.
+fn payload_json(job: &Job) -> serde_json::Value {
+    serde_json::from_slice(job.payload())
+        .or_else(|_| rmp_serde::from_slice(job.payload()).map_err(|_| ()))
+        .unwrap_or_else(|()| String::from_utf8_lossy(job.payload()).into_owned().into())
+}
+
+/// Walks the dead letters that are there now. What dies again meanwhile is newer and is not met.
+async fn redrive(queue: &Queue, args: &RedriveArgs) -> anyhow::Result<()> {
+    let mut wanted = HashSet::new();
+    for id in &args.ids {
+        wanted.insert(JobId::new(id).map_err(|error| UsageError(error.to_string()))?);
+    }
+    let last = queue.last_dead_letter().await?;
+    let bar = ProgressBar::new(queue.counts().await?.failed);
+    let (mut total, mut after) = (Redriven::default(), None);
+    loop {
+        let page = queue.dead_letters(after, JOBS_PER_CALL_MAX).await?;
+        let Some(end) = page.last().map(|letter| letter.entry) else { break };
+        bar.inc(page.len() as u64);
+        let chosen: Vec<DeadLetter> = page
+            .into_iter()
+            .filter(|letter| last.is_some_and(|last| letter.entry <= last))
+            .filter(|letter| args.ids.is_empty() || letter.id.as_ref().is_some_and(|id| wanted.contains(id)))
+            .collect();
+        for id in chosen.iter().filter_map(|letter| letter.id.as_ref()) {
+            wanted.remove(id);
+        }
+        let redriven = queue.redrive(&chosen).await?;
+        total.redriven += redriven.redriven;
+        total.gone += redriven.gone;
+        total.empty += redriven.empty;
+        after = Some(end);
+        if last.is_none_or(|last| end >= last) {
+            break;
+        }
+    }
+    bar.finish_and_clear();
+    if let Some(id) = wanted.iter().next() {
+        anyhow::bail!("job {id} is not among the dead letters of {} ({} redriven)", queue.name(), total.redriven);
+    }
+    output::line(&format!("{} redriven", total.redriven))?;
+    if total.empty > 0 {
+        output::note(&format!("{} have nothing left to work on and stay", total.empty));
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! `feedmill up`: everything in one process.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::Globals;
+use crate::embedded::Embedded;
+use crate::pipeline::Pipeline;
+use crate::shutdown;
+
+/// Run everything in one process: for now the workers of both queues.
+///
+/// Ends on SIGTERM or Ctrl-C: what is held is finished or given back first. A second signal ends at once.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  feedmill up                  with Redis and MongoDB from the configuration
+  feedmill up --embedded       with private servers under .feedmill/; other commands find
+                               them with: set -a; . .feedmill/embedded.env; set +a")]
+pub(super) struct UpArgs {
+    /// Start a private redis-server and mongod (found in DATA_DIR/bin or on PATH)
+    #[arg(long)]
+    embedded: bool,
+    /// Folder of the private servers
+    #[arg(long, value_name = "DIR", default_value = ".feedmill", requires = "embedded")]
+    data_dir: PathBuf,
+}
+
+pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitCode> {
+    let shutdown = shutdown::on_signal().context("cannot handle signals")?;
+    if !args.embedded {
+        Pipeline::connect(&globals.load(None)?).await?.run(shutdown).await;
+        return Ok(ExitCode::SUCCESS);
+    }
+    // What is wrong with the configuration is said before servers are started.
+    globals.load(None)?;
+    let servers = Embedded::start(&args.data_dir).await?;
+    let globals = Globals {
+        config: globals.config.clone(),
+        redis_url: Some(servers.redis_url()),
+        mongodb_uri: Some(servers.mongodb_uri()),
+        mongodb_database: globals.mongodb_database.clone(),
+        log_format: globals.log_format,
+    };
+    tracing::info!(
+        redis = %servers.redis_url(), mongodb = %servers.mongodb_uri(),
+        "the addresses for other commands are in {}", servers.env_path().display()
+    );
+    let worked = async {
+        Pipeline::connect(&globals.load(None)?).await?.run(shutdown).await;
+        anyhow::Ok(())
+    };
+    let result = worked.await;
+    servers.stop().await;
+    result.map(|()| ExitCode::SUCCESS)
+}

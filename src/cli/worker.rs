@@ -1,0 +1,28 @@
+//! `feedmill worker`: the workers of both queues, alone.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::Globals;
+use crate::pipeline::Pipeline;
+use crate::shutdown;
+
+/// Run the workers of both queues. Start as many processes as you like, on as many hosts.
+///
+/// Ends on SIGTERM or Ctrl-C: what is held is finished or given back first. A second signal ends at once.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  REDIS_URL=redis://cache:6379 MONGODB_URI=mongodb://db:27017 feedmill worker --concurrency 20")]
+pub(super) struct WorkerArgs {
+    /// Writes in flight of the import queue [environment: WORKER_CONCURRENCY]
+    #[arg(long, value_name = "N")]
+    concurrency: Option<usize>,
+}
+
+pub(super) async fn run(globals: &Globals, args: WorkerArgs) -> anyhow::Result<ExitCode> {
+    let shutdown = shutdown::on_signal().context("cannot handle signals")?;
+    Pipeline::connect(&globals.load(args.concurrency)?).await?.run(shutdown).await;
+    Ok(ExitCode::SUCCESS)
+}

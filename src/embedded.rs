@@ -1,0 +1,304 @@
+//! Private servers for `feedmill up --embedded`: a redis-server and a mongod of its own, under one folder.
+//!
+//! ```text
+//!   .feedmill/bin/             binaries that `make setup` put there; else those on PATH
+//!   .feedmill/data/redis/      append-only file
+//!   .feedmill/data/mongodb/    database files
+//!   .feedmill/data/servers.json  process ids and ports, to take over servers that a killed `up` left behind
+//!   .feedmill/embedded.env     REDIS_URL=… and MONGODB_URI=… while they run, for the other commands
+//! ```
+//!
+//! *Crash:* when `up` is killed its servers go on. The next `up --embedded` in the same folder takes them over, if they
+//! answer on their port with the process id that was written down; otherwise it starts new ones on the same data.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use mongodb::bson::doc;
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+/// How long a server may take until it answers; a mongod that recovers its journal needs some of it.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a server may take to end before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Pause between two looks whether a server answers.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The servers of one folder; they run until [`Embedded::stop`].
+#[derive(Debug)]
+pub struct Embedded {
+    folder: PathBuf,
+    servers: [Server; 2],
+    /// Held as long as this process owns the folder.
+    _lock: fs::File,
+}
+
+/// Why the servers cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmbeddedError {
+    /// The binary is neither in the folder nor on PATH.
+    #[error("{program} was not found in {} or on PATH; `make setup` installs it", folder.display())]
+    Missing {
+        /// Its name.
+        program: &'static str,
+        /// Where it was looked for first.
+        folder: PathBuf,
+    },
+    /// Another process owns the folder.
+    #[error("another `feedmill up --embedded` is running in {}; stop it first, or use another --data-dir", folder.display())]
+    Locked {
+        /// That folder.
+        folder: PathBuf,
+    },
+    /// A server ended or did not answer in time.
+    #[error("{program} did not start; its log is {}: {last_line}", log.display())]
+    NotStarted {
+        /// Its name.
+        program: &'static str,
+        /// Its log.
+        log: PathBuf,
+        /// What the log ends with.
+        last_line: String,
+    },
+    /// A file or process operation failed.
+    #[error("cannot use {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// What is written down about a server.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Address {
+    pid: i32,
+    port: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Redis,
+    Mongod,
+}
+
+#[derive(Debug)]
+struct Server {
+    kind: Kind,
+    address: Address,
+    /// None when it was taken over.
+    child: Option<Child>,
+}
+
+impl Embedded {
+    /// Starts both servers, or takes over what is left of earlier ones.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`]; a server that was started is stopped again.
+    pub async fn start(folder: &Path) -> Result<Self, EmbeddedError> {
+        let folder = std::path::absolute(folder).map_err(|cause| io_error(folder, cause))?;
+        let data = folder.join("data");
+        fs::create_dir_all(&data).map_err(|cause| io_error(&data, cause))?;
+        let lock_path = data.join("lock");
+        let lock = fs::File::create(&lock_path).map_err(|cause| io_error(&lock_path, cause))?;
+        lock.try_lock().map_err(|_| EmbeddedError::Locked { folder: folder.clone() })?;
+
+        let noted_path = data.join("servers.json");
+        let noted = fs::read(&noted_path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let [redis_noted, mongod_noted]: [Option<Address>; 2] = noted.unwrap_or_default();
+        let redis = Server::start(Kind::Redis, &folder, redis_noted).await?;
+        let mongod = match Server::start(Kind::Mongod, &folder, mongod_noted).await {
+            Ok(mongod) => mongod,
+            Err(error) => {
+                redis.stop().await;
+                return Err(error);
+            }
+        };
+        let embedded = Self { folder, servers: [redis, mongod], _lock: lock };
+        let noted = embedded.servers.each_ref().map(|server| Some(server.address));
+        write_whole(&noted_path, &serde_json::to_vec(&noted).expect("numbers are JSON"))?;
+        let variables = format!("REDIS_URL={}\nMONGODB_URI={}\n", embedded.redis_url(), embedded.mongodb_uri());
+        write_whole(&embedded.env_path(), variables.as_bytes())?;
+        Ok(embedded)
+    }
+
+    /// Where its Redis listens.
+    pub fn redis_url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.servers[0].address.port)
+    }
+
+    /// Where its mongod listens.
+    pub fn mongodb_uri(&self) -> String {
+        format!("mongodb://127.0.0.1:{}", self.servers[1].address.port)
+    }
+
+    /// The file that tells other commands where the servers are.
+    pub fn env_path(&self) -> PathBuf {
+        self.folder.join("embedded.env")
+    }
+
+    /// Stops both servers.
+    pub async fn stop(self) {
+        // Files that name servers which do not run would only mislead; a failure to remove them does no harm.
+        let _ = fs::remove_file(self.env_path());
+        for server in self.servers {
+            server.stop().await;
+        }
+        let _ = fs::remove_file(self.folder.join("data/servers.json"));
+    }
+}
+
+impl Server {
+    async fn start(kind: Kind, folder: &Path, noted: Option<Address>) -> Result<Self, EmbeddedError> {
+        if let Some(address) = noted
+            && kind.answering_pid(address.port).await == Some(address.pid)
+        {
+            tracing::info!(pid = address.pid, port = address.port, "taking over the {} that runs here", kind.program());
+            return Ok(Self { kind, address, child: None });
+        }
+        let program = kind.find(folder)?;
+        let data = folder.join("data").join(kind.data_name());
+        fs::create_dir_all(&data).map_err(|cause| io_error(&data, cause))?;
+        let log = folder.join("data").join(format!("{}.log", kind.data_name()));
+        let port = free_port().map_err(|cause| io_error(&data, cause))?;
+        let output = fs::File::create(&log).map_err(|cause| io_error(&log, cause))?;
+        let mut child = kind
+            .command(&program, &data, port)
+            .stdin(Stdio::null())
+            .stderr(output.try_clone().map_err(|cause| io_error(&log, cause))?)
+            .stdout(output)
+            // A Ctrl-C in the terminal is for us alone: the servers are needed until we are through.
+            .process_group(0)
+            .spawn()
+            .map_err(|cause| io_error(&program, cause))?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            let pid = kind.answering_pid(port).await;
+            let child_pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+            if let Some(pid) = pid.filter(|pid| Some(*pid) == child_pid) {
+                tracing::info!(pid, port, "{} is running", kind.program());
+                return Ok(Self { kind, address: Address { pid, port }, child: Some(child) });
+            }
+            let has_ended = !matches!(child.try_wait(), Ok(None));
+            if has_ended || Instant::now() > deadline {
+                let _ = child.kill().await; // it may have ended already
+                let text = fs::read_to_string(&log).unwrap_or_default();
+                let last_line = text.lines().last().unwrap_or("(empty)").to_owned();
+                return Err(EmbeddedError::NotStarted { program: kind.program(), log, last_line });
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    async fn stop(mut self) {
+        let Some(pid) = Pid::from_raw(self.address.pid) else { return };
+        // Gone already is as good as stopped.
+        let _ = kill_process(pid, Signal::TERM);
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        let has_ended = |child: &mut Option<Child>| match child {
+            Some(child) => !matches!(child.try_wait(), Ok(None)),
+            None => rustix::process::test_kill_process(pid).is_err(),
+        };
+        while !has_ended(&mut self.child) {
+            if Instant::now() > deadline {
+                tracing::warn!(pid = self.address.pid, "{} did not end in time and is killed", self.kind.program());
+                let _ = kill_process(pid, Signal::KILL);
+                return;
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+}
+
+impl Kind {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Redis => "redis-server",
+            Self::Mongod => "mongod",
+        }
+    }
+
+    fn data_name(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Mongod => "mongodb",
+        }
+    }
+
+    fn find(self, folder: &Path) -> Result<PathBuf, EmbeddedError> {
+        let own = folder.join("bin");
+        let on_path = std::env::var_os("PATH").unwrap_or_default();
+        std::iter::once(own.clone())
+            .chain(std::env::split_paths(&on_path))
+            .map(|place| place.join(self.program()))
+            .find(|program| program.is_file())
+            .ok_or(EmbeddedError::Missing { program: self.program(), folder: own })
+    }
+
+    fn command(self, program: &Path, data: &Path, port: u16) -> Command {
+        let mut command = Command::new(program);
+        let port = port.to_string();
+        match self {
+            Self::Redis => {
+                command.args(["--bind", "127.0.0.1", "--port", &port, "--daemonize", "no", "--save", ""]);
+                command.args(["--appendonly", "yes", "--appendfsync", "everysec"]);
+                command.args(["--maxmemory-policy", "noeviction", "--dir"]).arg(data);
+            }
+            Self::Mongod => {
+                command.args(["--bind_ip", "127.0.0.1", "--port", &port, "--nounixsocket"]);
+                command.args(["--wiredTigerCacheSizeGB", "0.25", "--dbpath"]).arg(data);
+            }
+        }
+        command
+    }
+
+    /// The process id of the server on this port, as the server says it; `None` when nothing answers yet.
+    async fn answering_pid(self, port: u16) -> Option<i32> {
+        let answer = async {
+            match self {
+                Self::Redis => {
+                    let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).ok()?;
+                    let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+                    // While it loads its data, INFO answers and PING does not.
+                    redis::cmd("PING").query_async::<()>(&mut connection).await.ok()?;
+                    let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await.ok()?;
+                    info.lines().find_map(|line| line.strip_prefix("process_id:"))?.trim().parse().ok()
+                }
+                Self::Mongod => {
+                    // The driver would wait for the server longer than we do.
+                    tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?;
+                    let client = mongodb::Client::with_uri_str(format!("mongodb://127.0.0.1:{port}")).await.ok()?;
+                    let status = client.database("admin").run_command(doc! { "serverStatus": 1 }).await.ok()?;
+                    let pid = status.get_i64("pid").ok()?;
+                    client.shutdown().await;
+                    i32::try_from(pid).ok()
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), answer).await.ok().flatten()
+    }
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// Writes a file so that readers see all of it or nothing.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), EmbeddedError> {
+    let part = path.with_extension("part");
+    fs::write(&part, bytes).and_then(|()| fs::rename(&part, path)).map_err(|cause| io_error(path, cause))
+}
+
+fn io_error(path: &Path, cause: io::Error) -> EmbeddedError {
+    EmbeddedError::Io { path: path.to_owned(), cause }
+}

@@ -1,0 +1,458 @@
+//! The handler of the fetch queue: one fetch job → fetch → parse → enqueue what is new or changed.
+//!
+//! ```text
+//!   begin (version, seen map, validators) → GET → parse → classify → enqueue → finish (map, validators, import sealed)
+//! ```
+//!
+//! A fetch that fails for good is no dead letter: its job is done and its import failed, and the next slot of the feed's
+//! schedule tries again.
+//!
+//! *Crash anywhere before `finish`:* the job is claimed and the fetch begins anew, with a newer version; what the dead one
+//! enqueued is in the seen map. *Crash after it:* the fetch is found finished and only its job is settled.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::error::chain;
+use crate::feed::fetch::{FetchError, FetchRequest, Fetched, Fetcher, Next, Validators};
+use crate::feed::fingerprint::{fingerprint, fingerprint_as};
+use crate::feed::parse::{self, Hints, ParseError};
+use crate::feed::seen::{self, Class, Digest, SeenMap};
+use crate::feed::{Feed, identity};
+use crate::item::Item;
+use crate::job::{Envelope, ImportId, JobId, Outcome};
+use crate::queue::enqueue::{Enqueued, FetchScope, NewItem};
+use crate::queue::feed_memory::{BegunFetch, FinishedFetch, NewValidators, SealedCounts};
+use crate::queue::imports::Opening;
+use crate::queue::read::Delivery;
+use crate::queue::scripts::{BYTES_PER_CALL_MAX, JOBS_PER_CALL_MAX};
+use crate::queue::{Queue, QueueError};
+use crate::store::Store;
+use crate::store::feeds::FeedStatus;
+use crate::worker::{Adoption, JobHandler, Outage};
+
+use super::{FetchTask, Feeds, plain};
+
+/// Pause between two tries to write the state of a feed while MongoDB is away.
+const STATUS_PAUSE: Duration = Duration::from_secs(1);
+
+/// Fetches feeds and enqueues their items.
+#[derive(Clone, Debug)]
+pub struct FetchFeed {
+    /// The configured feeds.
+    pub feeds: Feeds,
+    /// The HTTP client.
+    pub fetcher: Fetcher,
+    /// Where items go.
+    pub import_queue: Queue,
+    /// Where the state of feeds is written.
+    pub store: Store,
+    /// Attempts of a fetch job; the last failed one ends it.
+    pub attempts: u8,
+    /// How long a seen map is kept without a fetch, at least.
+    pub remember: Duration,
+    /// Largest payload of an item.
+    pub payload_max_bytes: usize,
+}
+
+/// How one fetch ended.
+struct FetchEnd {
+    /// HTTP status; `None` without an answer.
+    status: Option<u16>,
+    moved_to: Option<String>,
+    result: Result<Content, Failure>,
+}
+
+enum Content {
+    NotModified,
+    Items { items: Vec<Item>, validators: Validators },
+}
+
+/// A fetch that failed, and what comes next.
+struct Failure {
+    reason: String,
+    next: Next,
+}
+
+impl JobHandler for FetchFeed {
+    async fn handle(&self, delivery: &Delivery) -> Result<Outcome, Outage> {
+        let task: FetchTask = match serde_json::from_slice(delivery.job.payload()) {
+            Ok(task) => task,
+            Err(error) => return Ok(Outcome::Fail(format!("the payload is no fetch task: {error}"))),
+        };
+        let Some(feed) = self.feeds.get(&task.feed) else {
+            let error = format!("feed {:?} is not configured any more", task.feed);
+            if let Some(import) = task.import() {
+                self.import_queue.seal_import(import, &error).await.map_err(redis_outage)?;
+            }
+            tracing::warn!(feed = %task.feed, "{error}; its fetch ends here");
+            return Ok(Outcome::Done);
+        };
+        let is_last = delivery.job.attempt() >= self.attempts;
+        match self.fetch(feed, &task, is_last).await {
+            Ok(outcome) => Ok(outcome),
+            Err(error) if error.is_outage() => Err(redis_outage(error)),
+            Err(error) => Ok(Outcome::Retry(chain(&error))),
+        }
+    }
+
+    fn adopt(&self, json: &[u8]) -> Result<Adoption, String> {
+        plain::adopt_fetch(json)
+    }
+}
+
+fn redis_outage(cause: QueueError) -> Outage {
+    Outage { what: "Redis", cause: cause.into() }
+}
+
+impl FetchFeed {
+    /// One attempt. An error of the queue says nothing about what was enqueued: the next attempt finds out.
+    async fn fetch(&self, feed: &Feed, task: &FetchTask, is_last: bool) -> Result<Outcome, QueueError> {
+        let opening = Opening { feed: &feed.name, source: &feed.source, run: &task.run, asked: task.asked };
+        let import = match task.import() {
+            Some(import) => import,
+            None => self.import_queue.open_imports(&[opening]).await?[0],
+        };
+        let mut map_front = [0; 8];
+        map_front.copy_from_slice(&seen::header(0)[..8]);
+        let remember = self.remember_for(feed);
+        let Some(begun) = self.import_queue.begin_fetch(import, opening, map_front, remember).await? else {
+            return Ok(Outcome::Done);
+        };
+        let end = self.get(feed, task, &begun).await;
+        let fetch = Fetch { handler: self, feed, import, begun: &begun, remember };
+        match end.result {
+            Ok(Content::NotModified) => fetch.finish_unmodified(end.status, end.moved_to).await?,
+            Ok(Content::Items { items, validators }) => {
+                fetch.import_items(items, task.force, &validators, end.status, end.moved_to).await?;
+            }
+            Err(Failure { reason, next }) => {
+                // A task without an import of its own opens another one at its next attempt.
+                if is_last || matches!(next, Next::Fail) || task.import.is_none() {
+                    fetch.finish_failed(&reason, end.status).await?;
+                }
+                match next {
+                    Next::Retry if !is_last => return Ok(Outcome::Retry(reason)),
+                    Next::RetryAfter(wait) if !is_last => return Ok(Outcome::RetryAfter(reason, wait)),
+                    Next::Fail | Next::Retry | Next::RetryAfter(_) => tracing::warn!(
+                        feed = %feed.name, import = %import, error = %reason,
+                        "fetching feed {} failed; its next slot tries again", feed.name
+                    ),
+                }
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// A seen map outlives three intervals of its feed, or a monthly feed would be all new each time.
+    fn remember_for(&self, feed: &Feed) -> Duration {
+        let interval = feed.schedule.as_ref().and_then(|schedule| {
+            let next = schedule.next_after(Timestamp::now())?;
+            Duration::try_from(schedule.next_after(next)?.duration_since(next)).ok()
+        });
+        self.remember.max(interval.unwrap_or_default() * 3)
+    }
+
+    /// The GET and the parser.
+    async fn get(&self, feed: &Feed, task: &FetchTask, begun: &BegunFetch) -> FetchEnd {
+        let memory = &begun.feed;
+        // What is remembered belongs to the address it was learned from.
+        let is_same_address = memory.url.as_deref() == Some(feed.url.as_str());
+        let moved_to = memory.moved_to.as_ref().filter(|_| is_same_address).and_then(|url| url.parse().ok());
+        // After a restart Redis may have lost items whose validators it kept.
+        let is_conditional = is_same_address && !task.force && memory.run_id.as_deref() == Some(&begun.run_id);
+        let validators = if is_conditional {
+            Validators { etag: memory.etag.clone(), last_modified: memory.last_modified.clone() }
+        } else {
+            Validators::default()
+        };
+        let request = FetchRequest {
+            url: moved_to.unwrap_or_else(|| feed.url.clone()),
+            headers: feed.headers.clone(),
+            validators,
+        };
+        match self.fetcher.fetch(&request).await {
+            Ok(Fetched::NotModified { moved_to, .. }) => FetchEnd {
+                status: Some(304),
+                moved_to: moved_to.map(String::from),
+                result: Ok(Content::NotModified),
+            },
+            Ok(Fetched::Body { bytes, content_type, validators, final_url, moved_to, status }) => {
+                // A large document takes a while: not on the threads that everything else runs on.
+                let (source, name) = (feed.source.clone(), feed.name.clone());
+                let parsed = tokio::task::spawn_blocking(move || {
+                    let hints = Hints { content_type: content_type.as_deref(), base_url: Some(&final_url) };
+                    parse::parse(&bytes, &hints).map(|parsed| parsed.into_items(&source, &name))
+                })
+                .await;
+                let result = match parsed {
+                    Ok(Ok(items)) => Ok(Content::Items { items, validators }),
+                    Ok(Err(error)) => Err(unreadable(feed, &error)),
+                    Err(error) => Err(Failure { reason: format!("the parser failed: {error}"), next: Next::Fail }),
+                };
+                FetchEnd { status: Some(status), moved_to: moved_to.map(String::from), result }
+            }
+            Err(error) => FetchEnd {
+                status: match &error {
+                    FetchError::Status { status, .. } => Some(*status),
+                    _ => None,
+                },
+                moved_to: None,
+                result: Err(Failure { reason: chain(&error), next: error.next() }),
+            },
+        }
+    }
+}
+
+fn unreadable(feed: &Feed, error: &ParseError) -> Failure {
+    Failure { reason: format!("feed {} cannot be read: {}", feed.name, chain(error)), next: Next::Fail }
+}
+
+/// One fetch that has begun.
+struct Fetch<'a> {
+    handler: &'a FetchFeed,
+    feed: &'a Feed,
+    import: ImportId,
+    begun: &'a BegunFetch,
+    remember: Duration,
+}
+
+/// An item on its way into the queue.
+struct Candidate {
+    id: JobId,
+    digest: Digest,
+    item: Item,
+    known: bool,
+}
+
+/// What became of the items of a fetch.
+#[derive(Default)]
+struct Taken {
+    /// Accepted or unchanged: what the seen map holds from now on.
+    shown: Vec<(Digest, crate::feed::fingerprint::Fingerprint)>,
+    accepted: usize,
+    /// Items that did not get into the queue, with the reason.
+    refused: Vec<(JobId, String)>,
+    /// A newer fetch of the feed has begun.
+    is_overtaken: bool,
+}
+
+impl Fetch<'_> {
+    async fn import_items(
+        &self,
+        items: Vec<Item>,
+        force: bool,
+        validators: &Validators,
+        status: Option<u16>,
+        moved_to: Option<String>,
+    ) -> Result<(), QueueError> {
+        let n_items = items.len();
+        let map = SeenMap::decode(Some(&self.begun.seen));
+        let mut taken = Taken::default();
+        let (candidates, repeated) = self.classify(items, &map, force, &mut taken);
+        self.enqueue(candidates, &mut taken).await?;
+        let overtaken = taken.is_overtaken.then_some("a newer fetch of this feed has begun");
+        let is_through = overtaken.is_none() && taken.refused.is_empty();
+        let finished = FinishedFetch {
+            seen_bytes: self.begun.seen.len() + seen::RECORD_BYTES * taken.accepted,
+            seen: Some(map.compact(&taken.shown, true, self.begun.version.0)),
+            validators: if is_through {
+                NewValidators::Set {
+                    etag: validators.etag.as_deref().unwrap_or_default(),
+                    last_modified: validators.last_modified.as_deref().unwrap_or_default(),
+                    run_id: &self.begun.run_id,
+                }
+            } else {
+                NewValidators::Clear
+            },
+            moved_to: moved_to.as_deref(),
+            items: n_items,
+            repeated,
+            refused: &taken.refused,
+            error: overtaken,
+            ..self.finished()
+        };
+        let counts = self.handler.import_queue.finish_fetch(&finished).await?;
+        self.log(counts, status);
+        self.write_status(status, overtaken, moved_to).await;
+        Ok(())
+    }
+
+    async fn finish_unmodified(&self, status: Option<u16>, moved_to: Option<String>) -> Result<(), QueueError> {
+        let items = SeenMap::decode(Some(&self.begun.seen)).shown_last();
+        let finished = FinishedFetch { moved_to: moved_to.as_deref(), items, ..self.finished() };
+        let counts = self.handler.import_queue.finish_fetch(&finished).await?;
+        self.log(counts, status);
+        self.write_status(status, None, moved_to).await;
+        Ok(())
+    }
+
+    async fn finish_failed(&self, reason: &str, status: Option<u16>) -> Result<(), QueueError> {
+        let finished = FinishedFetch {
+            consecutive_failures: self.begun.feed.consecutive_failures.saturating_add(1),
+            // Where it had moved to may be what fails: the next fetch asks at the configured address again.
+            moved_to: Some(""),
+            error: Some(reason),
+            ..self.finished()
+        };
+        self.handler.import_queue.finish_fetch(&finished).await?;
+        self.write_status(status, Some(reason), None).await;
+        Ok(())
+    }
+
+    /// A fetch that ends without anything new.
+    fn finished(&self) -> FinishedFetch<'_> {
+        FinishedFetch {
+            feed: &self.feed.name,
+            url: self.feed.url.as_str(),
+            import: self.import,
+            version: self.begun.version,
+            seen_bytes: self.begun.seen.len(),
+            seen: None,
+            remember: self.remember,
+            validators: NewValidators::Keep,
+            moved_to: None,
+            consecutive_failures: 0,
+            items: 0,
+            repeated: 0,
+            refused: &[],
+            error: None,
+        }
+    }
+
+    /// Tells new and changed items, which are returned, from unchanged ones, which are only noted. Also returns how many
+    /// stood in the feed more than once: the first one counts.
+    fn classify(&self, items: Vec<Item>, map: &SeenMap, force: bool, taken: &mut Taken) -> (Vec<Candidate>, usize) {
+        let mut candidates = Vec::new();
+        let mut met = std::collections::HashSet::with_capacity(items.len());
+        let mut repeated = 0;
+        for item in items {
+            let id = match JobId::new(identity::job_id(&item.source, &item.guid)) {
+                Ok(id) => id,
+                Err(error) => unreachable!("identity gives ids within the limit: {error}"),
+            };
+            let digest = Digest::of(id.as_bytes());
+            if !met.insert(id.clone()) {
+                repeated += 1;
+                continue;
+            }
+            let class = map.classify(digest, |version| fingerprint_as(version, &item));
+            if class == Class::Unchanged && !force {
+                taken.shown.push((digest, fingerprint(&item)));
+            } else {
+                candidates.push(Candidate { id, digest, item, known: class != Class::New });
+            }
+        }
+        (candidates, repeated)
+    }
+
+    /// Enqueues items, as many in a call as fit.
+    async fn enqueue(&self, candidates: Vec<Candidate>, taken: &mut Taken) -> Result<(), QueueError> {
+        let mut piece: Vec<(Candidate, Vec<u8>)> = Vec::new();
+        let mut piece_bytes = 0;
+        for candidate in candidates {
+            let payload = rmp_serde::to_vec_named(&candidate.item);
+            let payload = match payload {
+                Ok(payload) if payload.len() <= self.handler.payload_max_bytes => payload,
+                refused => {
+                    let reason = match refused {
+                        Ok(payload) => format!(
+                            "an item of {} bytes; the limit (payload_max) is {}",
+                            payload.len(),
+                            self.handler.payload_max_bytes
+                        ),
+                        Err(error) => format!("the item cannot be written down: {error}"),
+                    };
+                    tracing::error!(feed = %self.feed.name, job.id = %candidate.id, %reason, "item refused: {reason}");
+                    taken.refused.push((candidate.id, reason));
+                    continue;
+                }
+            };
+            let is_full =
+                piece.len() == JOBS_PER_CALL_MAX || piece_bytes + payload.len() > BYTES_PER_CALL_MAX;
+            if is_full && !piece.is_empty() {
+                self.enqueue_piece(&piece, taken).await?;
+                if taken.is_overtaken {
+                    return Ok(());
+                }
+                piece.clear();
+                piece_bytes = 0;
+            }
+            piece_bytes += payload.len();
+            piece.push((candidate, payload));
+        }
+        if !piece.is_empty() {
+            self.enqueue_piece(&piece, taken).await?;
+        }
+        Ok(())
+    }
+
+    async fn enqueue_piece(&self, piece: &[(Candidate, Vec<u8>)], taken: &mut Taken) -> Result<(), QueueError> {
+        let fingerprints: Vec<_> = piece.iter().map(|(candidate, _)| fingerprint(&candidate.item)).collect();
+        let items: Vec<NewItem<'_>> = piece
+            .iter()
+            .zip(&fingerprints)
+            .map(|((candidate, payload), fingerprint)| NewItem {
+                id: candidate.id.clone(),
+                envelope: Envelope {
+                    payload,
+                    fingerprint: Some(fingerprint.0),
+                    feed: Some(&self.feed.name),
+                    ..Envelope::default()
+                },
+                known: candidate.known,
+                record: seen::record(candidate.digest, *fingerprint),
+            })
+            .collect();
+        let scope = FetchScope { feed: &self.feed.name, version: self.begun.version, import: self.import };
+        let Some(results) = self.handler.import_queue.enqueue_items(scope, &items).await? else {
+            taken.is_overtaken = true;
+            return Ok(());
+        };
+        for (((candidate, _), fingerprint), result) in piece.iter().zip(fingerprints).zip(results) {
+            match result {
+                Enqueued::Enqueued | Enqueued::Changed => {
+                    taken.accepted += 1;
+                    taken.shown.push((candidate.digest, fingerprint));
+                }
+                Enqueued::Duplicate => {}
+                Enqueued::Refused(reason) => taken.refused.push((candidate.id.clone(), reason)),
+            }
+        }
+        Ok(())
+    }
+
+    fn log(&self, counts: SealedCounts, status: Option<u16>) {
+        let SealedCounts { items, new, changed, unchanged, .. } = counts;
+        tracing::info!(
+            feed = %self.feed.name, import = %self.import, status, items, new, changed, unchanged,
+            "fetched feed {}", self.feed.name
+        );
+    }
+
+    /// Writes the state of the feed to MongoDB, waiting for it if need be. If we die before that, the state is written by
+    /// the next fetch.
+    async fn write_status(&self, status: Option<u16>, error: Option<&str>, moved_to: Option<String>) {
+        let now = Timestamp::now();
+        let failures = if error.is_some() { self.begun.feed.consecutive_failures.saturating_add(1) } else { 0 };
+        let state = FeedStatus {
+            name: self.feed.name.clone(),
+            url: self.feed.url.to_string(),
+            source: self.feed.source.clone(),
+            last_status: status,
+            last_fetch_at: Some(now),
+            next_fetch_at: self.feed.schedule.as_ref().and_then(|schedule| schedule.next_after(now)),
+            consecutive_failures: failures,
+            last_error: error.map(str::to_owned),
+            moved_to: moved_to.or_else(|| self.begun.feed.moved_to.clone()).filter(|_| error.is_none()),
+        };
+        while let Err(error) = self.handler.store.upsert_feed(&state, self.begun.version.0).await {
+            tracing::warn!(
+                feed = %self.feed.name, error = %chain(&error),
+                "the state of feed {} could not be written; trying again in {STATUS_PAUSE:?}", self.feed.name
+            );
+            tokio::time::sleep(STATUS_PAUSE).await;
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Imports: what happens to a feed from the moment somebody wants it until its record stands in MongoDB.
+//!
+//! ```text
+//!   start ──▶ fetch queue ──▶ fetch_feed ──▶ import queue ──▶ store_items ──▶ documents
+//!     │ opens the import        │ seals it                       │ counts it down
+//!     └────────────────────────▶└───────────────────────────────▶└──▶ record: its record in MongoDB
+//! ```
+//!
+//! The two handlers, [`FetchFeed`] and [`StoreItems`], run on the same engine ([`crate::worker`]); here feeds, queue and
+//! store meet.
+
+mod fetch_feed;
+mod plain;
+mod record;
+mod start;
+mod store_items;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use fetch_feed::FetchFeed;
+pub use record::{Recorder, import_record};
+pub use start::{StartError, StartRequest, Started, start};
+pub use store_items::StoreItems;
+
+use crate::feed::Feed;
+use crate::job::{ImportId, JobId};
+
+/// The configured feeds by name.
+pub type Feeds = Arc<BTreeMap<String, Arc<Feed>>>;
+
+/// Payload of a fetch job, as JSON. A plain producer writes `{"feed": "name"}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FetchTask {
+    /// Name of the feed; also the id of the job, so that one fetch of a feed runs at a time.
+    pub feed: String,
+    /// The import it belongs to, in hexadecimal; without one, each attempt opens its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub import: Option<String>,
+    /// Groups imports that were started together.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub run: String,
+    /// Whether somebody asked for it, as opposed to the schedule.
+    #[serde(default)]
+    pub asked: bool,
+    /// Whether every item is to be imported, seen or not.
+    #[serde(default)]
+    pub force: bool,
+}
+
+impl FetchTask {
+    /// The import, if the task names one.
+    pub fn import(&self) -> Option<ImportId> {
+        self.import.as_deref().and_then(|id| id.parse().ok())
+    }
+}
+
+/// The record by which a feed forgets an item whose job is discarded.
+pub fn forget_item(id: &JobId) -> [u8; 16] {
+    crate::feed::seen::forget_record(crate::feed::seen::Digest::of(id.as_bytes()))
+}

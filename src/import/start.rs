@@ -1,0 +1,133 @@
+//! Starts imports: opens one per feed and adds its fetch job.
+//!
+//! *Crash after opening:* the import has no fetch job; after a minute the recorder seals it as failed.
+
+use crate::feed::Feed;
+use crate::import::FetchTask;
+use crate::job::{Envelope, ImportId, JobId, JobIdError};
+use crate::queue::enqueue::{Enqueued, NewJob};
+use crate::queue::imports::Opening;
+use crate::queue::{Queue, QueueError};
+
+/// A fetch task is a few hundred bytes; feed names are bounded by the configuration.
+const TASK_BYTES_MAX: usize = 64 * 1024;
+
+/// How imports are started.
+#[derive(Clone, Debug, Default)]
+pub struct StartRequest {
+    /// Groups them.
+    pub run: String,
+    /// Whether somebody asked for them, as opposed to the schedule.
+    pub asked: bool,
+    /// Whether every item is to be imported, seen or not.
+    pub force: bool,
+}
+
+/// An import that was started, or ran already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Name of the feed.
+    pub feed: String,
+    /// The import to follow; `None` when the feed is being fetched on behalf of a plain producer, without an import yet.
+    pub import: Option<ImportId>,
+    /// The feed was being fetched already, by this import.
+    pub was_running: bool,
+}
+
+/// Why imports could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Redis failed; imports started before that run.
+    #[error("cannot start imports")]
+    Queue(#[from] QueueError),
+    /// A feed's name cannot be the id of a job.
+    #[error("feed {feed:?} cannot be fetched")]
+    Name {
+        /// That name.
+        feed: String,
+        /// Why.
+        #[source]
+        cause: JobIdError,
+    },
+    /// Redis refused the fetch job of a feed.
+    #[error("feed {feed:?} cannot be fetched: {reason}")]
+    Refused {
+        /// That feed.
+        feed: String,
+        /// What Redis says.
+        reason: String,
+    },
+}
+
+/// Starts imports of these feeds; a feed that is being fetched gives its running import instead.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start<'f>(
+    import_queue: &Queue,
+    fetch_queue: &Queue,
+    feeds: impl IntoIterator<Item = &'f Feed>,
+    request: &StartRequest,
+) -> Result<Vec<Started>, StartError> {
+    let feeds: Vec<&Feed> = feeds.into_iter().collect();
+    let openings: Vec<Opening<'_>> = feeds
+        .iter()
+        .map(|feed| Opening { feed: &feed.name, source: &feed.source, run: &request.run, asked: request.asked })
+        .collect();
+    let imports = import_queue.open_imports(&openings).await?;
+    let mut payloads = Vec::with_capacity(feeds.len());
+    for (feed, import) in feeds.iter().zip(&imports) {
+        let task = FetchTask {
+            feed: feed.name.clone(),
+            import: Some(import.to_string()),
+            run: request.run.clone(),
+            asked: request.asked,
+            force: request.force,
+        };
+        let id = JobId::new(&feed.name).map_err(|cause| StartError::Name { feed: feed.name.clone(), cause })?;
+        payloads.push((id, serde_json::to_vec(&task).expect("a task is strings and flags")));
+    }
+    let jobs: Vec<NewJob<'_>> = payloads
+        .iter()
+        .map(|(id, payload)| NewJob {
+            id: id.clone(),
+            envelope: Envelope { payload, ..Envelope::default() },
+            version: None,
+        })
+        .collect();
+    let results = fetch_queue.add(&jobs, TASK_BYTES_MAX).await?;
+
+    let mut started = Vec::with_capacity(feeds.len());
+    for ((job, import), result) in jobs.iter().zip(imports).zip(results) {
+        let feed = job.id.to_string();
+        started.push(match result {
+            Enqueued::Enqueued | Enqueued::Changed => Started { feed, import: Some(import), was_running: false },
+            Enqueued::Duplicate => join_running(import_queue, fetch_queue, job, import).await?,
+            Enqueued::Refused(reason) => return Err(StartError::Refused { feed, reason }),
+        });
+    }
+    Ok(started)
+}
+
+/// The import of the fetch that runs already. If it ended just now, ours is started after all.
+async fn join_running(
+    import_queue: &Queue,
+    fetch_queue: &Queue,
+    job: &NewJob<'_>,
+    import: ImportId,
+) -> Result<Started, StartError> {
+    let feed = job.id.to_string();
+    loop {
+        if let Some(found) = fetch_queue.find(&job.id).await? {
+            let running = serde_json::from_slice::<FetchTask>(found.job.payload()).ok().and_then(|task| task.import());
+            import_queue.release_unused_import(import).await?;
+            return Ok(Started { feed, import: running, was_running: true });
+        }
+        match fetch_queue.add(std::slice::from_ref(job), TASK_BYTES_MAX).await?.pop() {
+            Some(Enqueued::Duplicate) => {}
+            Some(Enqueued::Refused(reason)) => return Err(StartError::Refused { feed, reason }),
+            _ => return Ok(Started { feed, import: Some(import), was_running: false }),
+        }
+    }
+}

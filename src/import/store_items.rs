@@ -1,0 +1,74 @@
+//! The handler of the import queue: jobs in, documents out.
+//!
+//! *Crash after the write:* the jobs are delivered again and find their documents with an equal version.
+
+use crate::item::Item;
+use crate::job::{Outcome, Stored};
+use crate::queue::read::Delivery;
+use crate::store::Store;
+use crate::store::documents::{ItemWrite, WriteResult};
+use crate::worker::{Adoption, Handler, Outage};
+
+use super::plain;
+
+/// Writes items to MongoDB.
+#[derive(Clone, Debug)]
+pub struct StoreItems {
+    store: Store,
+}
+
+impl StoreItems {
+    /// A handler that writes to this store.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+}
+
+impl Handler for StoreItems {
+    async fn handle(&self, jobs: &[Delivery]) -> Result<Vec<Outcome>, Outage> {
+        let items: Vec<Result<Item, String>> = jobs.iter().map(|delivery| decode(delivery.job.payload())).collect();
+        let imports: Vec<Option<String>> =
+            jobs.iter().map(|delivery| delivery.job.head.import.map(|import| import.to_string())).collect();
+        let writes: Vec<ItemWrite<'_>> = jobs
+            .iter()
+            .zip(&items)
+            .zip(&imports)
+            .filter_map(|((delivery, item), import)| {
+                Some(ItemWrite {
+                    item: item.as_ref().ok()?,
+                    fingerprint: delivery.job.fingerprint,
+                    version: delivery.lease.version.0,
+                    import: import.as_deref(),
+                })
+            })
+            .collect();
+        let results = self.store.write(&writes).await;
+        let mut results = results.map_err(|cause| Outage { what: "MongoDB", cause: cause.into() })?.into_iter();
+        Ok(items
+            .into_iter()
+            .map(|item| match item {
+                Ok(_) => outcome(results.next()),
+                Err(reason) => Outcome::Fail(reason),
+            })
+            .collect())
+    }
+
+    fn adopt(&self, json: &[u8]) -> Result<Adoption, String> {
+        plain::adopt_item(json)
+    }
+}
+
+fn decode(payload: &[u8]) -> Result<Item, String> {
+    rmp_serde::from_slice(payload).map_err(|error| format!("the payload is no item: {error}"))
+}
+
+fn outcome(result: Option<WriteResult>) -> Outcome {
+    match result {
+        Some(WriteResult::Inserted) => Outcome::Stored(Stored::Inserted),
+        Some(WriteResult::Updated) => Outcome::Stored(Stored::Updated),
+        Some(WriteResult::Stale) => Outcome::Stored(Stored::Stale),
+        Some(WriteResult::Failed { reason, retry: true }) => Outcome::Retry(reason),
+        Some(WriteResult::Failed { reason, retry: false }) => Outcome::Fail(reason),
+        None => Outcome::Retry("the store said nothing about this document".to_owned()),
+    }
+}

@@ -1,0 +1,210 @@
+//! The whole of feedmill in one process: both queues with their workers, the store, and the recorder.
+//!
+//! Called by the commands that work (`up`, `worker`, `fetch --wait`) and by tests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, Config, QueueConfig};
+use crate::feed::Feed;
+use crate::feed::fetch::{FetchError, FetchLimits, Fetcher};
+use crate::feed::schedule::{Schedule, ScheduleError};
+use crate::import::{Feeds, FetchFeed, Recorder, StoreItems, forget_item};
+use crate::queue::claim::ClaimLimits;
+use crate::queue::dead_letter::Retention;
+use crate::queue::{Events, Queue, QueueError, Redis};
+use crate::store::{Store, StoreError};
+use crate::worker::{Ended, Growth, RetryPolicy, Single, Worker, WorkerOptions};
+
+/// Both queues of a feedmill.
+#[derive(Clone, Debug)]
+pub struct Queues {
+    /// One job is one item.
+    pub import: Queue,
+    /// One job is one fetch of one feed.
+    pub fetch: Queue,
+}
+
+/// Everything that works on imports, connected.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// The queues.
+    pub queues: Queues,
+    /// MongoDB.
+    pub store: Store,
+    /// The configured feeds.
+    pub feeds: Feeds,
+    fetcher: Fetcher,
+    import_options: WorkerOptions,
+    fetch_options: WorkerOptions,
+    remember: std::time::Duration,
+    payload_max_bytes: usize,
+}
+
+/// Why the pipeline cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PipelineError {
+    /// Redis.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// MongoDB.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The HTTP client.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// A feed's schedule.
+    #[error("feed {feed:?} has no usable schedule")]
+    Schedule {
+        /// Name of the feed.
+        feed: String,
+        /// What is wrong with it.
+        #[source]
+        cause: ScheduleError,
+    },
+}
+
+impl Queues {
+    /// Connects to Redis and opens both queues.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    pub async fn open(config: &Config) -> Result<Self, QueueError> {
+        let redis = Redis::connect(config.redis.url.expose(), &config.redis.prefix).await?;
+        Ok(Self {
+            import: Queue::open(&redis, &config.import_queue.name, events(&config.import_queue)).await?,
+            fetch: Queue::open(&redis, &config.fetch_queue.name, events(&config.fetch_queue)).await?,
+        })
+    }
+}
+
+/// Connects to MongoDB and ensures its indexes.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn open_store(config: &Config) -> Result<Store, StoreError> {
+    let store = Store::connect(config.mongodb.uri.expose(), &config.mongodb.database).await?;
+    store.ensure_indexes().await?;
+    Ok(store)
+}
+
+/// The feeds of the configuration, by name.
+///
+/// # Errors
+/// [`PipelineError::Schedule`].
+pub fn feeds(config: &Config) -> Result<Feeds, PipelineError> {
+    let feeds = config.feeds.iter().map(|feed| {
+        let schedule = feed.schedule.as_deref().map(|text| Schedule::parse(text, feed.timezone.as_deref()));
+        let schedule = schedule.transpose();
+        let schedule = schedule.map_err(|cause| PipelineError::Schedule { feed: feed.name.clone(), cause })?;
+        let built = Feed {
+            name: feed.name.clone(),
+            url: feed.url.clone(),
+            source: feed.source.clone(),
+            headers: feed.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
+            schedule,
+            allow_private: feed.allow_private,
+            spread: feed.spread,
+        };
+        Ok((feed.name.clone(), Arc::new(built)))
+    });
+    Ok(Arc::new(feeds.collect::<Result<BTreeMap<_, _>, PipelineError>>()?))
+}
+
+impl Pipeline {
+    /// Connects to everything.
+    ///
+    /// # Errors
+    /// [`PipelineError`]; the text names what cannot be reached and what to do.
+    pub async fn connect(config: &Config) -> Result<Self, PipelineError> {
+        let feeds = feeds(config)?;
+        let fetcher = Fetcher::new(FetchLimits {
+            connect_timeout: config.fetch.connect_timeout,
+            total_timeout: config.fetch.timeout,
+            redirects_max: config.fetch.redirects_max,
+            body_max_bytes: config.fetch.body_max_bytes,
+            user_agent: config.fetch.user_agent.clone(),
+        })?;
+        let queues = Queues::open(config).await?;
+        let store = open_store(config).await?;
+        Ok(Self {
+            queues,
+            store,
+            feeds,
+            fetcher,
+            import_options: worker_options(&config.import_queue),
+            fetch_options: worker_options(&config.fetch_queue),
+            remember: config.import_queue.remember,
+            payload_max_bytes: config.import_queue.payload_max_bytes,
+        })
+    }
+
+    /// Works on both queues and records imports until `shutdown`, then ends in order: what was fetched before still goes
+    /// its way, as far as `shutdown_timeout` allows.
+    pub async fn run(self, shutdown: CancellationToken) -> Ended {
+        let Queues { import, fetch } = self.queues;
+        let recorder =
+            Recorder { import_queue: import.clone(), fetch_queue: fetch.clone(), store: self.store.clone() };
+        let fetch_feed = FetchFeed {
+            feeds: self.feeds,
+            fetcher: self.fetcher,
+            import_queue: import.clone(),
+            store: self.store.clone(),
+            attempts: self.fetch_options.attempts,
+            remember: self.remember,
+            payload_max_bytes: self.payload_max_bytes,
+        };
+        let fetching = Worker::new(fetch, Single(fetch_feed), self.fetch_options);
+        let storing = Worker::new(import, StoreItems::new(self.store), self.import_options);
+        let (fetched, stored, ()) = tokio::join!(
+            fetching.run(shutdown.clone()),
+            storing.run(shutdown.clone()),
+            recorder.run(shutdown.clone())
+        );
+        Ended { given_back: fetched.given_back + stored.given_back }
+    }
+}
+
+fn worker_options(queue: &QueueConfig) -> WorkerOptions {
+    WorkerOptions {
+        concurrency: queue.concurrency,
+        batch_size: queue.batch_size,
+        flush: queue.flush,
+        buffer_bytes: queue.buffer_bytes,
+        attempts: queue.attempts,
+        retry_policy: RetryPolicy {
+            growth: match queue.backoff.kind {
+                config::BackoffKind::Exponential => Growth::Exponential,
+                config::BackoffKind::Fixed => Growth::Fixed,
+            },
+            delay: queue.backoff.delay,
+            max: queue.backoff.max,
+            jitter: queue.backoff.jitter,
+        },
+        job_timeout: queue.job_timeout,
+        claim: ClaimLimits {
+            lock_duration: queue.lock_duration,
+            stalled_interval: queue.stalled_interval,
+            max_stalled_count: queue.max_stalled_count,
+        },
+        shutdown_timeout: queue.shutdown_timeout,
+        retention: match queue.remove_on_fail {
+            config::Retention::KeepAll => Retention::default(),
+            config::Retention::KeepNone => Retention { count: Some(0), age: None },
+            config::Retention::Keep { count, age } => {
+                Retention { count: count.map(|count| usize::try_from(count).unwrap_or(usize::MAX)), age }
+            }
+        },
+        forget: forget_item,
+    }
+}
+
+fn events(queue: &QueueConfig) -> Events {
+    match queue.events {
+        config::Events::Failures => Events::Failures,
+        config::Events::Off => Events::Off,
+    }
+}
