@@ -325,6 +325,25 @@ async fn what_a_validator_or_an_index_of_others_refuses_fails_alone_and_for_good
 }
 
 #[tokio::test]
+async fn a_unique_index_of_others_that_is_checked_first_hides_no_written_document() {
+    let database = mongo_database();
+    let store = Store::connect(&database.uri, &database.name).await.unwrap();
+    let by_guid = doc! { "key": { "guid": 1 }, "name": "by_guid", "unique": true };
+    store.database().run_command(doc! { "createIndexes": JOBS, "indexes": [by_guid] }).await.unwrap();
+    store.ensure_indexes().await.unwrap();
+    let item = item("1", "title");
+    assert_eq!(write_one(&store, &item, 2).await, WriteResult::Inserted);
+    assert_eq!(write_one(&store, &item, 2).await, WriteResult::Inserted);
+    assert_eq!(write_one(&store, &item, 1).await, WriteResult::Stale);
+    let other_source = Item { source: "other".into(), ..item };
+    let result = write_one(&store, &other_source, 2).await;
+    assert!(
+        matches!(&result, WriteResult::Failed { reason, retry: false } if reason.contains("by_guid")),
+        "{result:?}"
+    );
+}
+
+#[tokio::test]
 async fn duplicates_forbid_the_unique_index_and_the_error_names_one() {
     let database = mongo_database();
     let store = Store::connect(&database.uri, &database.name).await.unwrap();
@@ -602,7 +621,10 @@ async fn missing_rights_are_an_outage_and_no_error_shows_a_password_or_an_item()
 
     let error =
         Store::connect(&format!("mongodb://ada:wr0ng@{address}/?authSource=admin"), "feedmill").await.unwrap_err();
-    assert_eq!(error.to_string(), format!("MongoDB at {address} refused its version"));
+    assert_eq!(
+        error.to_string(),
+        format!("MongoDB at {address} refused the login; check user, password and authSource in MONGODB_URI")
+    );
     let text = format!("{error:?}");
     assert!(!text.contains("wr0ng") && text.contains("Authentication failed"), "{text}");
 

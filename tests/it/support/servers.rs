@@ -30,7 +30,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// Longer than a loaded two-core machine needs to start mongod (2 s), short enough for a useful failure.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// How often logs and state files are looked at while a server starts.
 const POLL: Duration = Duration::from_millis(10);
 /// Another process taking the port we chose is rare; twice in a row means something else is wrong.

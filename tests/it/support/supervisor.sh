@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Runs the servers that the tests of one run share, and ends them when the run is over.
 #
 # $1  pid of the process the run belongs to (nextest, or the test binary)
