@@ -1,0 +1,11 @@
+//! The integration tests: feedmill's parts against a real Redis and a real MongoDB.
+//!
+//! Each test has a key prefix and a database of its own on servers shared by the run; a test that breaks a server
+//! starts its own (`support/servers.rs`).
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, and so may its helpers")]
+
+mod support;
+
+mod servers;
+mod store;
