@@ -5,27 +5,31 @@ use url::Url;
 
 use super::namespaces::{DC, DCTERMS, ITUNES, XHTML};
 use super::read::{ItemElement, core_children, joined, person};
-use super::{Format, ParsedFeed, markup};
+use super::{Format, ITEMS_MAX, ParseError, ParsedFeed, guard, markup};
 use crate::item::Item;
 
+/// Longest author of a feed that its items inherit; it is written once and would stand in each.
+const AUTHOR_MAX_BYTES: usize = 256;
+
 /// Reads a `feed` element.
-pub(super) fn read(root: Node<'_, '_>, base_url: Option<&Url>) -> ParsedFeed {
+pub(super) fn read(root: Node<'_, '_>, base_url: Option<&Url>) -> Result<ParsedFeed, ParseError> {
     let core = root.tag_name().namespace();
     let title = core_children(root, core, "title").find_map(construct);
     let mut feed = ParsedFeed { format: Format::Atom10, title, items: Vec::new(), unreadable_dates: 0 };
-    let authors_of_feed = joined(authors(root, core));
+    let authors_of_feed = joined(&authors(root, core)).filter(|authors| authors.len() <= AUTHOR_MAX_BYTES);
     for node in core_children(root, core, "entry") {
         let mut element = ItemElement::new(node, core, base_url);
         let mut item = read_item(&mut element);
         let source = core_children(node, core, "source").next();
-        let authors = joined(authors(node, core)).or_else(|| element.text(element.foreign(DC, "creator")));
-        let authors = authors.or_else(|| source.and_then(|source| joined(self::authors(source, core))));
+        let authors = joined(&authors(node, core)).or_else(|| element.text(element.foreign(DC, "creator")));
+        let authors = authors.or_else(|| source.and_then(|source| joined(&self::authors(source, core))));
         item.author =
             authors.or_else(|| authors_of_feed.clone()).or_else(|| element.text(element.foreign(ITUNES, "author")));
         feed.unreadable_dates += element.unreadable_dates;
         feed.items.push(element.finish(item));
+        guard::limit(feed.items.len(), ITEMS_MAX, "items")?;
     }
-    feed
+    Ok(feed)
 }
 
 fn read_item(element: &mut ItemElement<'_, '_>) -> Item {

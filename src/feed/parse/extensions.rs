@@ -8,6 +8,9 @@ use serde_json::Value;
 use super::markup;
 use super::namespaces::{XHTML, XML, usual_name};
 
+/// Longest name that is kept: an element's stands before each of its attributes.
+const NAME_MAX_BYTES: usize = 64;
+
 /// Values by `prefix:name`, or `prefix:name@attribute`.
 #[derive(Default)]
 pub(super) struct Extensions(BTreeMap<String, Vec<String>>);
@@ -19,11 +22,17 @@ impl Extensions {
     /// Recursion is bounded by the depth that `guard` lets through.
     pub(super) fn add(&mut self, element: Node<'_, '_>) {
         let tag = element.tag_name();
+        if tag.name().len() > NAME_MAX_BYTES {
+            return;
+        }
         let key = match tag.namespace() {
             Some(namespace) => usual_name(element, namespace, tag.name()),
             None => tag.name().to_owned(),
         };
-        for attribute in element.attributes().filter(|attribute| attribute.namespace() != Some(XML)) {
+        for attribute in element.attributes() {
+            if attribute.namespace() == Some(XML) || attribute.name().len() > NAME_MAX_BYTES {
+                continue;
+            }
             let name = match attribute.namespace() {
                 Some(namespace) => usual_name(element, namespace, attribute.name()),
                 None => attribute.name().to_owned(),

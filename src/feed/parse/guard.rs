@@ -3,11 +3,16 @@
 //! The XML parser is quadratic in the attributes of one element (100,000 of them, 1 MB: 13 s), cubic in nested
 //! namespace declarations, and expands entities without a limit on the result (a few kilobytes became 784 MB).
 //! One pass over the bytes bounds all of them. What is merely malformed is left to the parser, which says where.
+//!
+//! What is written once and read many times (a base, a prefix, a feed's author) could multiply too; it is bounded where
+//! it is used.
 
 use super::ParseError;
 
 /// Attributes of one element, namespace declarations included. Real feeds have fewer than thirty.
 const ATTRIBUTES_MAX: usize = 256;
+/// Attributes of a document; each costs some 60 bytes in the tree.
+const ATTRIBUTES_TOTAL_MAX: usize = 2_000_000;
 /// Elements inside each other. XHTML content nests a few dozen deep.
 const DEPTH_MAX: usize = 256;
 /// Namespace declarations in force at one place: the parser's work there is quadratic in them.
@@ -27,7 +32,7 @@ pub(super) fn check(text: &str) -> Result<(), ParseError> {
     let bytes = text.as_bytes();
     // Namespace declarations of each open element.
     let mut open: Vec<usize> = Vec::new();
-    let (mut xmlns_in_scope, mut xmlns_total) = (0, 0);
+    let (mut xmlns_in_scope, mut xmlns_total, mut attributes_total) = (0, 0, 0);
     let mut at = 0;
     while let Some(offset) = bytes[at..].iter().position(|byte| *byte == b'<') {
         at += offset;
@@ -46,6 +51,8 @@ pub(super) fn check(text: &str) -> Result<(), ParseError> {
         } else {
             let tag = tag(rest);
             limit(tag.attributes, ATTRIBUTES_MAX, "attributes on one element")?;
+            attributes_total += tag.attributes;
+            limit(attributes_total, ATTRIBUTES_TOTAL_MAX, "attributes")?;
             xmlns_total += tag.xmlns;
             limit(xmlns_total, XMLNS_MAX, "namespace declarations")?;
             limit(xmlns_in_scope + tag.xmlns, XMLNS_IN_SCOPE_MAX, "namespace declarations in force at one place")?;
@@ -63,7 +70,8 @@ pub(super) fn check(text: &str) -> Result<(), ParseError> {
     Ok(())
 }
 
-fn limit(count: usize, limit: usize, what: &'static str) -> Result<(), ParseError> {
+/// Refuses a `count` over `limit`.
+pub(super) fn limit(count: usize, limit: usize, what: &'static str) -> Result<(), ParseError> {
     if count > limit { Err(ParseError::TooComplex { what, limit }) } else { Ok(()) }
 }
 

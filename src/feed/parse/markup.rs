@@ -2,7 +2,7 @@
 
 use roxmltree::{Node, NodeType};
 
-use super::namespaces::{XHTML, XML};
+use super::namespaces::{XHTML, XML, own_prefix};
 
 /// Elements that HTML writes without an end tag.
 const VOID: &[&str] =
@@ -50,7 +50,7 @@ fn write(node: Node<'_, '_>, html: &mut String) {
                 match attribute.namespace() {
                     Some(XML) => html.push_str("xml:"),
                     Some(namespace) => {
-                        if let Some(prefix) = node.lookup_prefix(namespace) {
+                        if let Some(prefix) = own_prefix(node, namespace) {
                             html.push_str(prefix);
                             html.push(':');
                         }
@@ -82,7 +82,7 @@ fn write(node: Node<'_, '_>, html: &mut String) {
 fn name(node: Node<'_, '_>) -> String {
     let tag = node.tag_name();
     let prefix = tag.namespace().filter(|uri| *uri != XHTML && node.default_namespace() != Some(*uri));
-    match prefix.and_then(|uri| node.lookup_prefix(uri)) {
+    match prefix.and_then(|uri| own_prefix(node, uri)) {
         Some(prefix) => format!("{prefix}:{}", tag.name()),
         None => tag.name().to_owned(),
     }

@@ -35,6 +35,9 @@ use crate::item::Item;
 /// items of 30 nodes fit.
 const NODES_MAX: u32 = 2_000_000;
 
+/// Items of a feed; real ones have up to a few thousand. An empty one takes 7 bytes of a document and some 400 of memory.
+const ITEMS_MAX: usize = 100_000;
+
 /// How much of a document is looked at to tell what it is instead of a feed.
 const SNIFF_MAX_BYTES: usize = 1024;
 
@@ -131,13 +134,13 @@ pub fn parse(body: &[u8], hints: &Hints<'_>) -> Result<ParsedFeed, ParseError> {
     // Blank lines before the declaration are the one defect that is harmless to mend here.
     let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
     refuse_what_is_no_xml(text)?;
-    guard::check(text)?;
+    // An HTML page behind a comment or an XML declaration breaks every rule; say that it is one.
+    let or_html = |error| if contains_html_root(text) { html() } else { error };
+    guard::check(text).map_err(or_html)?;
     let options = ParsingOptions { allow_dtd: true, nodes_limit: NODES_MAX, ..ParsingOptions::default() };
     let document = Document::parse_with_options(text, options).map_err(|error| match error {
         roxmltree::Error::NodesLimitReached => ParseError::TooComplex { what: "XML nodes", limit: NODES_MAX as usize },
-        // An HTML page behind a comment or an XML declaration.
-        _ if contains_html_root(text) => html(),
-        error => ParseError::Malformed(error),
+        error => or_html(ParseError::Malformed(error)),
     })?;
     read(document.root_element(), hints.base_url)
 }
@@ -146,8 +149,8 @@ pub fn parse(body: &[u8], hints: &Hints<'_>) -> Result<ParsedFeed, ParseError> {
 fn read(root: Node<'_, '_>, base_url: Option<&Url>) -> Result<ParsedFeed, ParseError> {
     let tag = root.tag_name();
     match (tag.name(), tag.namespace()) {
-        ("rss", _) => Ok(rss::read(root, base_url)),
-        ("feed", None | Some(namespaces::ATOM)) => Ok(atom::read(root, base_url)),
+        ("rss", _) => rss::read(root, base_url),
+        ("feed", None | Some(namespaces::ATOM)) => atom::read(root, base_url),
         ("feed", Some(namespaces::ATOM_03)) => Err(ParseError::Unsupported { format: "Atom 0.3" }),
         ("RDF", Some(namespaces::RDF)) => Err(ParseError::Unsupported { format: "RSS 1.0 (RDF)" }),
         ("html", _) => Err(html()),
@@ -174,10 +177,11 @@ fn starts_with_ignoring_case(text: &str, start: &str) -> bool {
     text.get(..start.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(start))
 }
 
-/// Whether an `html` element stands near the start.
+/// Whether an `html` element stands near the start, and no feed around it.
 fn contains_html_root(text: &str) -> bool {
     let start = text.as_bytes()[..text.len().min(SNIFF_MAX_BYTES)].to_ascii_lowercase();
-    start.windows(5).any(|window| window == b"<html")
+    let contains = |tag: &[u8]| start.windows(tag.len()).any(|window| window == tag);
+    contains(b"<html") && !contains(b"<rss") && !contains(b"<feed")
 }
 
 fn html() -> ParseError {

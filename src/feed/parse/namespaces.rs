@@ -56,6 +56,9 @@ const USUAL_PREFIXES: &[(&str, &str)] = &[
     ("http://www.youtube.com/xml/schemas/2015", "yt"),
 ];
 
+/// Longest prefix of the document's own that is used. It is declared once and may be put before every name.
+const PREFIX_MAX_BYTES: usize = 64;
+
 /// Whether two spellings name the same namespace.
 pub(super) fn same(left: &str, right: &str) -> bool {
     left.trim_end_matches('/').eq_ignore_ascii_case(right.trim_end_matches('/'))
@@ -65,10 +68,15 @@ pub(super) fn same(left: &str, right: &str) -> bool {
 /// prefix the document gives it; one without a prefix gives the bare name.
 pub(super) fn usual_name(node: Node<'_, '_>, namespace: &str, name: &str) -> String {
     let usual = USUAL_PREFIXES.iter().find(|(uri, _)| same(uri, namespace)).map(|(_, prefix)| *prefix);
-    match usual.or_else(|| node.lookup_prefix(namespace)) {
+    match usual.or_else(|| own_prefix(node, namespace)) {
         Some(prefix) => format!("{prefix}:{name}"),
         None => name.to_owned(),
     }
+}
+
+/// The prefix that the document gives `namespace`, seen from `node`.
+pub(super) fn own_prefix<'input>(node: Node<'_, 'input>, namespace: &str) -> Option<&'input str> {
+    node.lookup_prefix(namespace).filter(|prefix| prefix.len() <= PREFIX_MAX_BYTES)
 }
 
 #[cfg(test)]

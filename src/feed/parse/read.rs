@@ -11,6 +11,9 @@ use super::namespaces::{self, XML};
 use super::{date, markup};
 use crate::item::{Enclosure, Item};
 
+/// How much longer a resolved link may be than what stands in the document: a base is written once and stands in each.
+const BASE_MAX_BYTES: usize = 512;
+
 /// An item element being read.
 ///
 /// An element that filled a field is noted, so that the rest of the namespaced ones can be listed as extensions and
@@ -148,13 +151,16 @@ pub(super) fn core_children<'a, 'input>(
 }
 
 /// `link` as an absolute URL: an absolute one as it was written, byte for byte (it may be an item's identity); a
-/// relative one against the `xml:base` in force at `node`, else `base_url`. Without a base it stays as it is.
+/// relative one against the `xml:base` in force at `node`, else `base_url`. Without a base, or with one over
+/// [`BASE_MAX_BYTES`], it stays as it is.
 pub(super) fn resolve(node: Node<'_, '_>, link: &str, base_url: Option<&Url>) -> String {
     let link = link.trim();
     if Url::parse(link).is_ok() {
         return link.to_owned();
     }
-    base(node, base_url).and_then(|base| base.join(link).ok()).map_or_else(|| link.to_owned(), String::from)
+    let resolved = base(node, base_url).and_then(|base| base.join(link).ok());
+    let resolved = resolved.filter(|resolved| resolved.as_str().len() <= link.len() + BASE_MAX_BYTES);
+    resolved.map_or_else(|| link.to_owned(), String::from)
 }
 
 /// The base in force at `node`: each `xml:base` is relative to the one outside it.
@@ -179,13 +185,9 @@ pub(super) fn person(text: &str) -> String {
 }
 
 /// Several names as one text, each once.
-pub(super) fn joined(names: Vec<String>) -> Option<String> {
-    let mut unique: Vec<String> = Vec::new();
-    for name in names {
-        if !unique.contains(&name) {
-            unique.push(name);
-        }
-    }
+pub(super) fn joined(names: &[String]) -> Option<String> {
+    let mut known = HashSet::new();
+    let unique: Vec<&str> = names.iter().map(String::as_str).filter(|name| known.insert(*name)).collect();
     (!unique.is_empty()).then(|| unique.join(", "))
 }
 
@@ -216,5 +218,12 @@ mod tests {
         let plain = Document::parse("<a/>").expect("is well-formed");
         assert_eq!(resolve(plain.root_element(), "/z", Some(&feed)), "http://feed.example/z");
         assert_eq!(resolve(plain.root_element(), "/z", None), "/z");
+    }
+
+    #[test]
+    fn a_base_too_long_to_stand_in_every_link_is_not_used() {
+        let xml = format!("<a xml:base='http://b.example/{}/'/>", "x".repeat(600));
+        let document = Document::parse(&xml).expect("is well-formed");
+        assert_eq!(resolve(document.root_element(), "z", None), "z");
     }
 }

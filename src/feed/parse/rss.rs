@@ -5,11 +5,11 @@ use url::Url;
 
 use super::namespaces::{ATOM, CONTENT, DC, DCTERMS, ITUNES, XHTML};
 use super::read::{ItemElement, core_children, joined, person};
-use super::{Format, ParsedFeed, markup};
+use super::{Format, ITEMS_MAX, ParseError, ParsedFeed, guard, markup};
 use crate::item::Item;
 
 /// Reads an `rss` element. Items are looked for in the channel and, as some early feeds have them, beside it.
-pub(super) fn read(root: Node<'_, '_>, base_url: Option<&Url>) -> ParsedFeed {
+pub(super) fn read(root: Node<'_, '_>, base_url: Option<&Url>) -> Result<ParsedFeed, ParseError> {
     let core = root.tag_name().namespace();
     let channel = core_children(root, core, "channel").next();
     let title = channel.and_then(|channel| core_children(channel, core, "title").find_map(markup::text));
@@ -20,8 +20,9 @@ pub(super) fn read(root: Node<'_, '_>, base_url: Option<&Url>) -> ParsedFeed {
         let item = read_item(&mut element);
         feed.unreadable_dates += element.unreadable_dates;
         feed.items.push(element.finish(item));
+        guard::limit(feed.items.len(), ITEMS_MAX, "items")?;
     }
-    feed
+    Ok(feed)
 }
 
 fn read_item(element: &mut ItemElement<'_, '_>) -> Item {
@@ -74,10 +75,10 @@ fn link(element: &mut ItemElement<'_, '_>) -> Option<String> {
 /// `dc:creator`, else `author`, else `itunes:author`.
 fn author(element: &mut ItemElement<'_, '_>) -> Option<String> {
     let creators = element.foreign(DC, "creator");
-    if let Some(creators) = joined(element.texts(creators)) {
+    if let Some(creators) = joined(&element.texts(creators)) {
         return Some(creators);
     }
     let authors = element.core("author").chain(element.foreign(ATOM, "author"));
-    let authors = element.texts(authors).iter().map(|author| person(author)).collect();
-    joined(authors).or_else(|| element.text(element.foreign(ITUNES, "author")))
+    let authors: Vec<String> = element.texts(authors).iter().map(|author| person(author)).collect();
+    joined(&authors).or_else(|| element.text(element.foreign(ITUNES, "author")))
 }

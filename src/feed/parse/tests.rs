@@ -90,6 +90,8 @@ fn the_http_charset_reaches_the_text() {
 fn what_is_no_feed_is_refused_in_one_line_that_says_what_it_is() {
     let bomb = format!("<!DOCTYPE r [<!ENTITY a '{}'>]><rss>&a;</rss>", "x".repeat(99));
     let deep = "<a>".repeat(200_000);
+    let items = format!("<rss>{}</rss>", "<item/>".repeat(100_001));
+    let unclosed = format!("<!-- x --><html>{}", "<br>".repeat(300));
     let nodes = format!("<rss>{}</rss>", "<a/>".repeat(2_000_000));
     for (body, start) in [
         ("", "the document is empty"),
@@ -104,9 +106,12 @@ fn what_is_no_feed_is_refused_in_one_line_that_says_what_it_is() {
         ("<feed xmlns='http://purl.org/atom/ns#'/>", "Atom 0.3 is not supported yet"),
         ("<r:RDF xmlns:r='http://www.w3.org/1999/02/22-rdf-syntax-ns#'/>", "RSS 1.0 (RDF) is not supported yet"),
         ("<rss><channel>", "not well-formed XML"),
+        ("<rss><channel><description><![CDATA[<html>]]>", "not well-formed XML"),
         ("<rss>&nbsp;</rss>", "not well-formed XML"),
         (bomb.as_str(), "declares an XML entity"),
         (deep.as_str(), "has more than 256 elements inside each other"),
+        (unclosed.as_str(), "not a feed: it looks like HTML"),
+        (items.as_str(), "has more than 100000 items"),
         (nodes.as_str(), "has more than 2000000 XML nodes"),
     ] {
         let error = parse_here(body.as_bytes()).expect_err("is no feed");
@@ -114,6 +119,20 @@ fn what_is_no_feed_is_refused_in_one_line_that_says_what_it_is() {
         let line = format!("{error}{cause}");
         assert!(line.starts_with(start) && !line.contains('\n'), "{line}");
     }
+}
+
+#[test]
+fn what_is_written_once_is_not_multiplied() {
+    let long = "x".repeat(100_000);
+    let entries = "<entry><link href='y'/><o xmlns='urn:o'/><o xmlns='urn:o' a='1' b='2'>z</o></entry>".repeat(1000);
+    let feed = format!(
+        "<feed xmlns='http://www.w3.org/2005/Atom' xml:base='http://h.example/{long}/' xmlns:{long}='urn:o'>\
+         <author><name>{long}</name></author>{entries}</feed>"
+    );
+    let feed = parse_here(feed.as_bytes()).expect("is a feed");
+    let bytes = serde_json::to_string(&feed.items).expect("can be written").len();
+    assert!(bytes < 1_000_000, "{bytes} bytes");
+    assert_eq!(feed.items[0].extensions["o"], "z");
 }
 
 #[test]
