@@ -15,6 +15,7 @@
 //! [`source`](Feed::source), whatever redirects say.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use url::Url;
@@ -29,7 +30,7 @@ pub mod seen;
 use schedule::Schedule;
 
 /// A subscription, as the configuration describes it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Feed {
     /// Its name, unique in the configuration; the id of its fetch jobs.
     pub name: String,
@@ -45,4 +46,11 @@ pub struct Feed {
     pub allow_private: bool,
     /// Longest delay after a due time, so that feeds due at the same moment do not all start together.
     pub spread: Duration,
+}
+
+/// The name alone: URL, source and headers may hold secrets, and a log shows what it is given.
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").field("name", &self.name).finish_non_exhaustive()
+    }
 }

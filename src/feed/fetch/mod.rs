@@ -16,6 +16,7 @@
 mod error;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -79,7 +80,7 @@ impl Validators {
 }
 
 /// One fetch to make.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FetchRequest {
     /// Where. A user name and password in it are sent as basic authentication.
     pub url: Url,
@@ -87,6 +88,14 @@ pub struct FetchRequest {
     pub headers: BTreeMap<String, String>,
     /// Those of the version we have; empty makes the request unconditional.
     pub validators: Validators,
+}
+
+/// Without headers and credentials, which are secrets.
+impl fmt::Debug for FetchRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = error::shown(&self.url);
+        f.debug_struct("FetchRequest").field("url", &url).field("validators", &self.validators).finish_non_exhaustive()
+    }
 }
 
 /// What came of a fetch.

@@ -366,6 +366,7 @@ async fn credentials_do_not_appear_in_errors() {
     assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
 
     request.headers.insert("x token".to_owned(), "s3cret".to_owned());
+    assert!(!format!("{request:?}").contains("s3cret"), "{request:?}");
     let error = fetcher(FetchLimits::default()).fetch(&request).await.expect_err("no header name");
     assert!(error.to_string().starts_with("header \"x token\""), "{error}");
     assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
