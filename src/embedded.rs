@@ -25,7 +25,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 /// How long a server may take until it answers; a mongod that recovers its journal needs some of it.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a server may take to end before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Pause between two looks whether a server answers.
@@ -105,6 +105,7 @@ impl Embedded {
     ///
     /// # Errors
     /// [`EmbeddedError`]; a server that was started is stopped again.
+    #[expect(clippy::missing_panics_doc, reason = "numbers are JSON")]
     pub async fn start(folder: &Path) -> Result<Self, EmbeddedError> {
         let folder = std::path::absolute(folder).map_err(|cause| io_error(folder, cause))?;
         let data = folder.join("data");

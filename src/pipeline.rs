@@ -146,8 +146,7 @@ impl Pipeline {
     /// its way, as far as `shutdown_timeout` allows.
     pub async fn run(self, shutdown: CancellationToken) -> Ended {
         let Queues { import, fetch } = self.queues;
-        let recorder =
-            Recorder { import_queue: import.clone(), fetch_queue: fetch.clone(), store: self.store.clone() };
+        let recorder = Recorder { import_queue: import.clone(), fetch_queue: fetch.clone(), store: self.store.clone() };
         let fetch_feed = FetchFeed {
             feeds: self.feeds,
             fetcher: self.fetcher,
@@ -159,11 +158,8 @@ impl Pipeline {
         };
         let fetching = Worker::new(fetch, Single(fetch_feed), self.fetch_options);
         let storing = Worker::new(import, StoreItems::new(self.store), self.import_options);
-        let (fetched, stored, ()) = tokio::join!(
-            fetching.run(shutdown.clone()),
-            storing.run(shutdown.clone()),
-            recorder.run(shutdown.clone())
-        );
+        let (fetched, stored, ()) =
+            tokio::join!(fetching.run(shutdown.clone()), storing.run(shutdown.clone()), recorder.run(shutdown.clone()));
         Ended { given_back: fetched.given_back + stored.given_back }
     }
 }

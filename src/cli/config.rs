@@ -56,7 +56,10 @@ pub(super) fn run(globals: &Globals, command: ConfigCommand) -> anyhow::Result<E
             };
             let config = checked.load(None)?;
             pipeline::feeds(&config)?;
-            let file = config.file.as_ref().map_or_else(|| "built-in configuration".to_owned(), |file| file.display().to_string());
+            let file = config
+                .file
+                .as_ref()
+                .map_or_else(|| "built-in configuration".to_owned(), |file| file.display().to_string());
             output::line(&format!("{file}: ok, {} feeds", config.feeds.len()))?;
         }
     }

@@ -25,6 +25,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 ///
 /// A feed that is being fetched already is not fetched twice: its running import is named instead.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(after_help = "Examples:
   feedmill fetch jobboard            one feed
   feedmill fetch --all --wait        all feeds, with a progress bar and a summary

@@ -67,7 +67,7 @@ async fn list(queue: &Queue, store: &Store, args: &ListArgs) -> anyhow::Result<E
         if let Some(state) = queue.import(id).await?
             && args.feed.as_ref().is_none_or(|feed| *feed == state.feed)
         {
-            records.push(import_record(id, state));
+            records.push(import_record(id, &state));
         }
     }
     for record in store.list_imports(args.limit, args.feed.as_deref()).await? {
@@ -105,9 +105,9 @@ async fn list(queue: &Queue, store: &Store, args: &ListArgs) -> anyhow::Result<E
 
 async fn show(queue: &Queue, store: &Store, args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let id: ImportId = args.id.parse().map_err(|error| UsageError(format!("{:?}: {error}", args.id)))?;
-    let record = find(queue, store, id).await?.with_context(|| {
-        format!("there is no import {id}; `feedmill import list` shows those of the last 30 days")
-    })?;
+    let record = find(queue, store, id)
+        .await?
+        .with_context(|| format!("there is no import {id}; `feedmill import list` shows those of the last 30 days"))?;
     if args.json {
         output::json(&record)?;
         return Ok(ExitCode::SUCCESS);
@@ -146,7 +146,7 @@ async fn show(queue: &Queue, store: &Store, args: &ShowArgs) -> anyhow::Result<E
 /// An import, wherever it stands: running in Redis, or recorded in MongoDB.
 pub(super) async fn find(queue: &Queue, store: &Store, id: ImportId) -> anyhow::Result<Option<ImportRecord>> {
     if let Some(state) = queue.import(id).await? {
-        return Ok(Some(import_record(id, state)));
+        return Ok(Some(import_record(id, &state)));
     }
     Ok(store.find_import(&id.to_string()).await?)
 }

@@ -18,8 +18,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
-use crate::error::chain;
 use crate::config::{Config, ConfigError, Overrides, Sources};
+use crate::error::chain;
 use crate::pipeline::PipelineError;
 use crate::queue::QueueError;
 use crate::store::StoreError;

@@ -10,7 +10,8 @@ use serde::Serialize;
 /// Prints `error: …` to stderr.
 pub(super) fn error_line(text: &str) {
     // One error is one line, or one line per problem of a configuration.
-    let text = if io::stderr().is_terminal() { format!("\x1b[31merror:\x1b[0m {text}") } else { format!("error: {text}") };
+    let text =
+        if io::stderr().is_terminal() { format!("\x1b[31merror:\x1b[0m {text}") } else { format!("error: {text}") };
     // There is nowhere to say that stderr is closed.
     let _ = writeln!(io::stderr(), "{text}");
 }

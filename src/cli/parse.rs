@@ -57,8 +57,12 @@ fn print_items(file: &PathBuf) -> anyhow::Result<()> {
     let is_stdin = file.as_os_str() == "-";
     let name = if is_stdin { "stdin".to_owned() } else { file.display().to_string() };
     let mut body = Vec::new();
-    if is_stdin { io::stdin().read_to_end(&mut body) } else { std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut body)) }
-        .with_context(|| format!("cannot read {name}"))?;
+    if is_stdin {
+        io::stdin().read_to_end(&mut body)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut body))
+    }
+    .with_context(|| format!("cannot read {name}"))?;
     let feed = parse::parse(&body, &Hints::default()).with_context(|| format!("{name} cannot be read as a feed"))?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = feed.items.iter().try_for_each(|item| {

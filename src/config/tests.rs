@@ -117,7 +117,7 @@ fn the_defaults_are_the_old_systems() {
         backoff: Backoff {
             kind: BackoffKind::Exponential,
             delay: Duration::from_secs(1),
-            max: Duration::from_secs(3600),
+            max: Duration::from_hours(1),
             jitter: 0.0,
         },
         concurrency: 10,
@@ -212,7 +212,7 @@ fn a_file_is_merged_key_by_key() {
         Start::new().file("[stream.job_import_queue]\nbatch_size = 7\nbackoff = { delay = \"2s\" }\n").load().unwrap();
     assert_eq!(config.import_queue.batch_size, 7);
     assert_eq!(config.import_queue.backoff.delay, Duration::from_secs(2));
-    assert_eq!(config.import_queue.backoff.max, Duration::from_secs(3600));
+    assert_eq!(config.import_queue.backoff.max, Duration::from_hours(1));
     assert_eq!(config.import_queue.attempts, 3);
     assert_eq!(config.fetch_queue.batch_size, 1);
 }
@@ -578,7 +578,7 @@ fn a_feed_needs_only_a_name_and_a_url() {
     assert_eq!(feed.url.as_str(), "https://a.example/");
     assert_eq!(feed.source, "https://A.example", "the url as configured, byte for byte");
     assert_eq!((feed.schedule.as_deref(), feed.timezone.as_deref()), (None, None));
-    assert_eq!(feed.spread, Duration::from_secs(60));
+    assert_eq!(feed.spread, Duration::from_mins(1));
     assert!(feed.headers.is_empty() && !feed.allow_private);
 }
 

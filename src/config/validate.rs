@@ -15,6 +15,8 @@ use reqwest::header::{HeaderName, HeaderValue};
 use toml::Value;
 use url::Url;
 
+use crate::feed::schedule::{Schedule, ScheduleError};
+
 use super::{
     Backoff, BackoffKind, Config, Events, FeedConfig, FetchConfig, HttpConfig, MongoConfig, Problem, QueueConfig,
     RedisConfig, Retention,
@@ -38,7 +40,7 @@ const DATABASE_MAX: usize = 63;
 const DATABASE_REFUSED: &str = "/\\. \"$*<>:|?\0";
 
 /// `spread` of a feed that has none: the most there is, so that the feeds of one slot do not start all at once.
-const SPREAD: Duration = Duration::from_secs(60);
+const SPREAD: Duration = Duration::from_mins(1);
 
 /// Headers that are ours to send. A conditional one from the file would make every fetch a 304, and items be missed.
 const OWN_HEADERS: [&str; 6] =
@@ -487,19 +489,14 @@ fn check_headers(section: &mut Section<'_>) -> Option<BTreeMap<String, Secret>> 
     })
 }
 
-/// Checks the shape of a schedule: `every <duration>`, or a cron pattern of five or six fields.
-///
-/// The seam to `feed::schedule`, which knows what a pattern means: this is the one place that calls it.
-fn check_schedule(schedule: &str, _timezone: Option<&str>) -> Read<()> {
+/// Checks that a schedule can be read. `"auto"` can, but nothing learns from it yet.
+fn check_schedule(schedule: &str, timezone: Option<&str>) -> Read<()> {
     const ACCEPTED: &str = "accepted: a cron pattern such as \"*/15 * * * *\", or \"every 15m\"";
     if schedule == "auto" {
         return Err(format!("{NOT_YET}; {ACCEPTED}"));
     }
-    let is_shaped = if let Some(interval) = schedule.strip_prefix("every ") {
-        humantime::parse_duration(interval).is_ok_and(|interval| !interval.is_zero())
-    } else {
-        let is_field = |field: &str| field.chars().all(|c| c.is_ascii_alphanumeric() || "*/,-?#".contains(c));
-        matches!(schedule.split_whitespace().count(), 5 | 6) && schedule.split_whitespace().all(is_field)
-    };
-    if is_shaped { Ok(()) } else { Err(format!("is not a schedule; {ACCEPTED}")) }
+    Schedule::parse(schedule, timezone).map(|_| ()).map_err(|error| match error {
+        ScheduleError::Never { .. } => format!("is never due; {ACCEPTED}"),
+        _ => format!("is not a schedule; {ACCEPTED}"),
+    })
 }

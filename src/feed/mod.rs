@@ -1,8 +1,56 @@
 //! From a subscribed URL to items: the producer side.
+//!
+//! ```text
+//!  Feed ──schedule──▶ due ──fetch──▶ Fetched ──parse──▶ ParsedFeed ──identity──▶ items
+//!                          GET, 304                                               │
+//!                                        seen: fingerprint of each against        │
+//!                                        what the feed showed lately     ◀────────┘
+//!                                        new and changed ones go to the queue
+//! ```
+//!
+//! Three words that are not the same: a *schedule* says when a feed is due, a *fetch* is the HTTP request, a *read*
+//! belongs to the queue.
+//!
+//! **Invariants.** Only [`fetch`] does I/O. Nothing here knows Redis or MongoDB. An item of a feed has the feed's
+//! [`source`](Feed::source), whatever redirects say.
 
-pub mod fetch;
-pub mod fingerprint;
-pub mod identity;
-pub mod parse;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use url::Url;
+
 pub mod schedule;
+pub mod fetch;
+pub mod parse;
+pub mod identity;
+pub mod fingerprint;
 pub mod seen;
+
+use schedule::Schedule;
+
+/// A subscription, as the configuration describes it.
+#[derive(Clone)]
+pub struct Feed {
+    /// Its name, unique in the configuration; the id of its fetch jobs.
+    pub name: String,
+    /// Where it is fetched.
+    pub url: Url,
+    /// The collection its items belong to: the `source` key, else the URL as configured, byte for byte.
+    pub source: String,
+    /// Headers sent with each request, to the host of `url` only. May hold secrets.
+    pub headers: BTreeMap<String, String>,
+    /// When it is due; `None` is never by itself, only when asked for.
+    pub schedule: Option<Schedule>,
+    /// Whether addresses of private networks may be fetched.
+    pub allow_private: bool,
+    /// Longest delay after a due time, so that feeds due at the same moment do not all start together.
+    pub spread: Duration,
+}
+
+/// The name alone: URL, source and headers may hold secrets, and a log shows what it is given.
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").field("name", &self.name).finish_non_exhaustive()
+    }
+}

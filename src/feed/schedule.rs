@@ -1,1 +1,278 @@
-//! schedule
+//! When a feed is due. Pure: time comes in as an argument.
+//!
+//! A schedule is a cron pattern of five fields, or six with seconds in front, in a time zone (`"*/15 * * * *"`); one of
+//! its nicknames (`"@hourly"`); a fixed interval (`"every 15m"`); or `"auto"`.
+//!
+//! Where the clock is set back, a pattern that runs at intervals runs in the repeated hour too, and one with a fixed
+//! time runs once. Where it is set forward, a fixed time that does not exist runs when the gap ends.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use croner::Cron;
+use croner::errors::CronError;
+use croner::parser::{CronParser, Seconds, Year};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+/// The interval of `"auto"` until it follows how often a feed changes.
+pub const AUTO_INTERVAL: Duration = Duration::from_mins(30);
+
+/// Shortest interval of `"every …"`: slots are whole seconds.
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// When a feed is due.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    text: String,
+    rule: Rule,
+}
+
+#[derive(Clone, Debug)]
+enum Rule {
+    Cron { pattern: Box<Cron>, zone: TimeZone },
+    Every(Duration),
+    Auto,
+}
+
+/// Why a schedule was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScheduleError {
+    /// It is none of the forms.
+    #[error(
+        "schedule \"{value}\" is not a cron pattern (\"*/15 * * * *\", with a sixth field in front for seconds), \
+         \"every 15m\" or \"auto\""
+    )]
+    Pattern {
+        /// What was given.
+        value: String,
+        /// What the cron parser says.
+        #[source]
+        cause: CronError,
+    },
+    /// The pattern has no date, like the 31st of February.
+    #[error("schedule \"{value}\" is never due")]
+    Never {
+        /// What was given.
+        value: String,
+    },
+    /// What follows `every` is not a duration.
+    #[error("schedule \"{value}\" has no interval after \"every\"; write it like \"every 15m\" or \"every 1h 30m\"")]
+    Interval {
+        /// What was given.
+        value: String,
+        /// What is wrong with the duration.
+        #[source]
+        cause: humantime::DurationError,
+    },
+    /// The interval is no whole number of seconds.
+    #[error("schedule \"{value}\" is not a whole number of seconds, at least one")]
+    IntervalTooFine {
+        /// What was given.
+        value: String,
+    },
+    /// There is no such time zone.
+    #[error("timezone \"{value}\" is not known; use a name of the IANA database like \"Europe/Berlin\" or \"UTC\"")]
+    TimeZone {
+        /// What was given.
+        value: String,
+        /// What the look-up says.
+        #[source]
+        cause: jiff::Error,
+    },
+}
+
+impl Schedule {
+    /// Reads a schedule; see the [module](self) for its forms. `timezone` is the one of a cron pattern, UTC if `None`.
+    ///
+    /// # Errors
+    /// [`ScheduleError`] names the value and what is accepted. A time zone is checked even where it changes nothing.
+    pub fn parse(text: &str, timezone: Option<&str>) -> Result<Self, ScheduleError> {
+        let value = || text.to_owned();
+        let zone = match timezone {
+            None => TimeZone::UTC,
+            Some(name) => {
+                TimeZone::get(name).map_err(|cause| ScheduleError::TimeZone { value: name.to_owned(), cause })?
+            }
+        };
+        let trimmed = text.trim();
+        let rule = if trimmed == "auto" {
+            Rule::Auto
+        } else if let Some(interval) = trimmed.strip_prefix("every ") {
+            let interval = humantime::parse_duration(interval.trim())
+                .map_err(|cause| ScheduleError::Interval { value: value(), cause })?;
+            if interval < INTERVAL_MIN || interval.subsec_nanos() != 0 {
+                return Err(ScheduleError::IntervalTooFine { value: value() });
+            }
+            Rule::Every(interval)
+        } else {
+            let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
+            let pattern = parser.parse(trimmed).map_err(|cause| ScheduleError::Pattern { value: value(), cause })?;
+            Rule::Cron { pattern: Box::new(pattern), zone }
+        };
+        let schedule = Self { text: trimmed.to_owned(), rule };
+        if schedule.next_after(Timestamp::UNIX_EPOCH).is_none() {
+            return Err(ScheduleError::Never { value: value() });
+        }
+        Ok(schedule)
+    }
+
+    /// The first slot after `at`; `None` when the calendar ends before it.
+    pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
+        match &self.rule {
+            Rule::Cron { pattern, zone } => {
+                let next = pattern.find_next_occurrence(&at.to_zoned(zone.clone()), false).ok()?;
+                Some(next.timestamp())
+            }
+            Rule::Every(interval) => next_multiple(at, *interval),
+            Rule::Auto => next_multiple(at, AUTO_INTERVAL),
+        }
+    }
+
+    /// Whether a slot lies after the last fetch and not after `now`. What was never fetched is due.
+    pub fn is_due(&self, last_fetched: Option<Timestamp>, now: Timestamp) -> bool {
+        last_fetched.is_none_or(|last| self.next_after(last).is_some_and(|slot| slot <= now))
+    }
+}
+
+/// Slots of an interval are its multiples since 1970, so that every process has the same ones without asking.
+fn next_multiple(at: Timestamp, interval: Duration) -> Option<Timestamp> {
+    let seconds = i64::try_from(interval.as_secs()).ok()?;
+    let into = at.as_second().rem_euclid(seconds);
+    let last = Timestamp::from_second(at.as_second().checked_sub(into)?).ok()?;
+    let next = last.checked_add(SignedDuration::from_secs(seconds)).ok()?;
+    Some(next)
+}
+
+/// The schedule as it was written.
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A schedule in UTC.
+impl FromStr for Schedule {
+    type Err = ScheduleError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::Schedule;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("is a time stamp")
+    }
+
+    fn slots(text: &str, zone: Option<&str>, from: &str, count: usize) -> Vec<String> {
+        let schedule = Schedule::parse(text, zone).expect(text);
+        let mut now = at(from);
+        let mut next = || {
+            now = schedule.next_after(now)?;
+            Some(now.to_string())
+        };
+        (0..count).map_while(|_| next()).collect()
+    }
+
+    fn refusal(text: &str, zone: Option<&str>) -> String {
+        Schedule::parse(text, zone).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn a_cron_pattern_gives_its_slots() {
+        assert_eq!(
+            slots("*/15 * * * *", None, "2026-03-01T10:15:00Z", 2),
+            ["2026-03-01T10:30:00Z", "2026-03-01T10:45:00Z"]
+        );
+        assert_eq!(slots("*/15 * * * *", None, "2026-03-01T10:14:59.5Z", 1), ["2026-03-01T10:15:00Z"]);
+        assert_eq!(slots("30 */15 * * * *", None, "2026-03-01T10:15:00Z", 1), ["2026-03-01T10:15:30Z"]);
+        assert_eq!(slots("@hourly", None, "2026-03-01T10:15:00Z", 1), ["2026-03-01T11:00:00Z"]);
+        assert_eq!(slots("0 9 * * MON-FRI", None, "2026-02-27T10:00:00Z", 1), ["2026-03-02T09:00:00Z"]);
+    }
+
+    #[test]
+    fn a_time_zone_moves_a_cron_pattern() {
+        assert_eq!(slots("0 9 * * *", Some("Europe/Berlin"), "2026-01-10T00:00:00Z", 1), ["2026-01-10T08:00:00Z"]);
+        assert_eq!(slots("0 9 * * *", Some("Europe/Berlin"), "2026-07-10T00:00:00Z", 1), ["2026-07-10T07:00:00Z"]);
+    }
+
+    #[test]
+    fn in_the_repeated_hour_intervals_run_again_and_fixed_times_once() {
+        // Berlin sets its clock back from 03:00 to 02:00 at 01:00 UTC.
+        assert_eq!(
+            slots("*/30 * * * *", Some("Europe/Berlin"), "2026-10-24T23:59:00Z", 5),
+            [
+                "2026-10-25T00:00:00Z",
+                "2026-10-25T00:30:00Z",
+                "2026-10-25T01:00:00Z",
+                "2026-10-25T01:30:00Z",
+                "2026-10-25T02:00:00Z"
+            ]
+        );
+        assert_eq!(
+            slots("30 2 * * *", Some("Europe/Berlin"), "2026-10-24T12:00:00Z", 2),
+            ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]
+        );
+    }
+
+    #[test]
+    fn in_the_missing_hour_fixed_times_run_at_its_end() {
+        // Berlin sets its clock forward from 02:00 to 03:00 at 01:00 UTC.
+        assert_eq!(
+            slots("30 2 * * *", Some("Europe/Berlin"), "2026-03-28T12:00:00Z", 2),
+            ["2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]
+        );
+    }
+
+    #[test]
+    fn intervals_are_aligned_so_that_all_processes_agree() {
+        assert_eq!(
+            slots("every 15m", None, "2026-03-01T10:16:07.5Z", 2),
+            ["2026-03-01T10:30:00Z", "2026-03-01T10:45:00Z"]
+        );
+        assert_eq!(
+            slots("every 1h 30m", None, "1970-01-01T00:00:00Z", 2),
+            ["1970-01-01T01:30:00Z", "1970-01-01T03:00:00Z"]
+        );
+        assert_eq!(slots("auto", None, "2026-03-01T10:16:00Z", 1), ["2026-03-01T10:30:00Z"]);
+        assert_eq!(slots("every 10s", None, "1969-12-31T23:59:55Z", 1), ["1970-01-01T00:00:00Z"]);
+    }
+
+    #[test]
+    fn a_feed_is_due_when_a_slot_passed_since_its_last_fetch() {
+        let schedule = Schedule::parse("*/15 * * * *", None).expect("is a schedule");
+        let now = at("2026-03-01T10:15:00Z");
+        assert!(schedule.is_due(None, now));
+        assert!(schedule.is_due(Some(at("2026-03-01T10:14:59Z")), now));
+        assert!(!schedule.is_due(Some(now), now));
+        assert!(!schedule.is_due(Some(at("2026-03-01T10:15:01Z")), at("2026-03-01T10:29:59Z")));
+        assert!(schedule.is_due(Some(at("2026-02-01T00:00:00Z")), now));
+    }
+
+    #[test]
+    fn a_refusal_names_the_value_and_what_is_accepted() {
+        for text in ["", "* * * *", "61 * * * *", "every", "hourly", "0 0 0 1 1 * 2030", "*/15 * * * * UTC"] {
+            let refusal = refusal(text, None);
+            assert!(refusal.contains(&format!("\"{text}\"")) && refusal.contains("every 15m"), "{refusal}");
+        }
+        assert!(refusal("every soon", None).contains("like \"every 15m\""));
+        assert!(refusal("every 500ms", None).contains("whole number of seconds"));
+        assert!(refusal("every 0s", None).contains("whole number of seconds"));
+        assert!(refusal("every 99999999999999y", None).contains("every"));
+        assert_eq!(refusal("0 0 31 2 *", None), "schedule \"0 0 31 2 *\" is never due");
+        assert!(refusal("auto", Some("Europe/Berln")).starts_with("timezone \"Europe/Berln\" is not known"));
+    }
+
+    #[test]
+    fn a_schedule_shows_what_was_written() {
+        assert_eq!(Schedule::parse(" every 15m ", None).expect("is a schedule").to_string(), "every 15m");
+    }
+}

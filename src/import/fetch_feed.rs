@@ -32,7 +32,7 @@ use crate::store::Store;
 use crate::store::feeds::FeedStatus;
 use crate::worker::{Adoption, JobHandler, Outage};
 
-use super::{FetchTask, Feeds, plain};
+use super::{Feeds, FetchTask, plain};
 
 /// Pause between two tries to write the state of a feed while MongoDB is away.
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
@@ -173,11 +173,9 @@ impl FetchFeed {
             validators,
         };
         match self.fetcher.fetch(&request).await {
-            Ok(Fetched::NotModified { moved_to, .. }) => FetchEnd {
-                status: Some(304),
-                moved_to: moved_to.map(String::from),
-                result: Ok(Content::NotModified),
-            },
+            Ok(Fetched::NotModified { moved_to, .. }) => {
+                FetchEnd { status: Some(304), moved_to: moved_to.map(String::from), result: Ok(Content::NotModified) }
+            }
             Ok(Fetched::Body { bytes, content_type, validators, final_url, moved_to, status }) => {
                 // A large document takes a while: not on the threads that everything else runs on.
                 let (source, name) = (feed.source.clone(), feed.name.clone());
@@ -250,7 +248,7 @@ impl Fetch<'_> {
         let n_items = items.len();
         let map = SeenMap::decode(Some(&self.begun.seen));
         let mut taken = Taken::default();
-        let (candidates, repeated) = self.classify(items, &map, force, &mut taken);
+        let (candidates, repeated) = classify(items, &map, force, &mut taken);
         self.enqueue(candidates, &mut taken).await?;
         let overtaken = taken.is_overtaken.then_some("a newer fetch of this feed has begun");
         let is_through = overtaken.is_none() && taken.refused.is_empty();
@@ -321,32 +319,6 @@ impl Fetch<'_> {
         }
     }
 
-    /// Tells new and changed items, which are returned, from unchanged ones, which are only noted. Also returns how many
-    /// stood in the feed more than once: the first one counts.
-    fn classify(&self, items: Vec<Item>, map: &SeenMap, force: bool, taken: &mut Taken) -> (Vec<Candidate>, usize) {
-        let mut candidates = Vec::new();
-        let mut met = std::collections::HashSet::with_capacity(items.len());
-        let mut repeated = 0;
-        for item in items {
-            let id = match JobId::new(identity::job_id(&item.source, &item.guid)) {
-                Ok(id) => id,
-                Err(error) => unreachable!("identity gives ids within the limit: {error}"),
-            };
-            let digest = Digest::of(id.as_bytes());
-            if !met.insert(id.clone()) {
-                repeated += 1;
-                continue;
-            }
-            let class = map.classify(digest, |version| fingerprint_as(version, &item));
-            if class == Class::Unchanged && !force {
-                taken.shown.push((digest, fingerprint(&item)));
-            } else {
-                candidates.push(Candidate { id, digest, item, known: class != Class::New });
-            }
-        }
-        (candidates, repeated)
-    }
-
     /// Enqueues items, as many in a call as fit.
     async fn enqueue(&self, candidates: Vec<Candidate>, taken: &mut Taken) -> Result<(), QueueError> {
         let mut piece: Vec<(Candidate, Vec<u8>)> = Vec::new();
@@ -369,8 +341,7 @@ impl Fetch<'_> {
                     continue;
                 }
             };
-            let is_full =
-                piece.len() == JOBS_PER_CALL_MAX || piece_bytes + payload.len() > BYTES_PER_CALL_MAX;
+            let is_full = piece.len() == JOBS_PER_CALL_MAX || piece_bytes + payload.len() > BYTES_PER_CALL_MAX;
             if is_full && !piece.is_empty() {
                 self.enqueue_piece(&piece, taken).await?;
                 if taken.is_overtaken {
@@ -455,4 +426,30 @@ impl Fetch<'_> {
             tokio::time::sleep(STATUS_PAUSE).await;
         }
     }
+}
+
+/// Tells new and changed items, which are returned, from unchanged ones, which are only noted. Also returns how many
+/// stood in the feed more than once: the first one counts.
+fn classify(items: Vec<Item>, map: &SeenMap, force: bool, taken: &mut Taken) -> (Vec<Candidate>, usize) {
+    let mut candidates = Vec::new();
+    let mut met = std::collections::HashSet::with_capacity(items.len());
+    let mut repeated = 0;
+    for item in items {
+        let id = match JobId::new(identity::job_id(&item.source, &item.guid)) {
+            Ok(id) => id,
+            Err(error) => unreachable!("identity gives ids within the limit: {error}"),
+        };
+        let digest = Digest::of(id.as_bytes());
+        if !met.insert(id.clone()) {
+            repeated += 1;
+            continue;
+        }
+        let class = map.classify(digest, |version| fingerprint_as(version, &item));
+        if class == Class::Unchanged && !force {
+            taken.shown.push((digest, fingerprint(&item)));
+        } else {
+            candidates.push(Candidate { id, digest, item, known: class != Class::New });
+        }
+    }
+    (candidates, repeated)
 }

@@ -48,8 +48,19 @@ fn item(json: &[u8]) -> Result<Item, String> {
         }
     }
     let known = [
-        "source", "guid", "feed", "title", "link", "published", "updated", "summary", "content", "author", "categories",
-        "enclosures", "extensions",
+        "source",
+        "guid",
+        "feed",
+        "title",
+        "link",
+        "published",
+        "updated",
+        "summary",
+        "content",
+        "author",
+        "categories",
+        "enclosures",
+        "extensions",
     ];
     let others: Vec<String> = fields.keys().filter(|name| !known.contains(&name.as_str())).cloned().collect();
     let others: Vec<(String, Value)> =
@@ -84,7 +95,10 @@ mod tests {
 
     #[test]
     fn an_item_without_a_guid_is_known_by_its_link_or_content() {
-        assert_eq!(item(br#"{"source": "x", "link": "https://a.example/1"}"#).expect("an item").guid, "https://a.example/1");
+        assert_eq!(
+            item(br#"{"source": "x", "link": "https://a.example/1"}"#).expect("an item").guid,
+            "https://a.example/1"
+        );
         assert!(item(br#"{"source": "x", "title": "t"}"#).expect("an item").guid.starts_with("hash:"));
     }
 

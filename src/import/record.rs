@@ -93,7 +93,7 @@ impl Recorder {
             if let Some(state) = self.import_queue.import(*id).await?
                 && is_worth_a_record(&state)
             {
-                records.push(import_record(*id, state));
+                records.push(import_record(*id, &state));
             }
         }
         if !records.is_empty() {
@@ -161,16 +161,10 @@ fn is_worth_a_record(state: &ImportState) -> bool {
 }
 
 /// The record of an import, finished or running.
-pub fn import_record(id: ImportId, state: ImportState) -> ImportRecord {
+pub fn import_record(id: ImportId, state: &ImportState) -> ImportRecord {
     let timestamp = |at: SystemTime| Timestamp::try_from(at).ok();
     let finished_at = state.closed_at.and_then(timestamp);
     let count = |name| state.count(name);
-    let counts = [
-        "items", "new", "changed", "unchanged", "duplicate", "inserted", "updated", "stale", "superseded", "removed",
-        "failed",
-    ]
-    .map(count);
-    let [items, new, changed, unchanged, duplicate, inserted, updated, stale, superseded, removed, failed] = counts;
     ImportRecord {
         id: id.to_string(),
         status: match finished_at {
@@ -178,24 +172,28 @@ pub fn import_record(id: ImportId, state: ImportState) -> ImportRecord {
             Some(_) if state.is_failed => ImportStatus::Failed,
             Some(_) => ImportStatus::Done,
         },
-        feed: state.feed,
-        source: state.source,
-        run: Some(state.run).filter(|run| !run.is_empty()),
+        feed: state.feed.clone(),
+        source: state.source.clone(),
+        run: Some(state.run.clone()).filter(|run| !run.is_empty()),
         asked: state.asked,
         started_at: state.started_at.or(state.opened_at).and_then(timestamp).unwrap_or_default(),
         finished_at,
-        items,
-        new,
-        changed,
-        unchanged,
-        duplicate,
-        inserted,
-        updated,
-        stale,
-        superseded,
-        removed,
-        failed,
-        failures: state.failures.into_iter().map(|(id, reason)| ImportFailure { id, reason }).collect(),
-        error: state.error,
+        items: count("items"),
+        new: count("new"),
+        changed: count("changed"),
+        unchanged: count("unchanged"),
+        duplicate: count("duplicate"),
+        inserted: count("inserted"),
+        updated: count("updated"),
+        stale: count("stale"),
+        superseded: count("superseded"),
+        removed: count("removed"),
+        failed: count("failed"),
+        failures: state
+            .failures
+            .iter()
+            .map(|(id, reason)| ImportFailure { id: id.clone(), reason: reason.clone() })
+            .collect(),
+        error: state.error.clone(),
     }
 }

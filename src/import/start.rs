@@ -64,6 +64,7 @@ pub enum StartError {
 ///
 /// # Errors
 /// [`StartError`].
+#[expect(clippy::missing_panics_doc, reason = "a task is strings and flags, which are JSON")]
 pub async fn start<'f>(
     import_queue: &Queue,
     fetch_queue: &Queue,

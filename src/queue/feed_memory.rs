@@ -163,6 +163,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`QueueError::Redis`]; may be repeated, and then answers zero counts.
+    #[expect(clippy::missing_panics_doc, reason = "writing to memory does not fail")]
     pub async fn finish_fetch(&self, fetch: &FinishedFetch<'_>) -> Result<SealedCounts, QueueError> {
         let keys = self.keys();
         let (feed, seen, hash) = (keys.feed(fetch.feed), keys.seen(fetch.feed), keys.import(fetch.import));

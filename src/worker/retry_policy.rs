@@ -50,7 +50,7 @@ mod tests {
     const EXPONENTIAL: RetryPolicy = RetryPolicy {
         growth: Growth::Exponential,
         delay: Duration::from_secs(1),
-        max: Duration::from_secs(3600),
+        max: Duration::from_hours(1),
         jitter: 0.0,
     };
 

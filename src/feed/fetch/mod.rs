@@ -1,0 +1,308 @@
+//! The HTTP request for a feed: conditional, and limited in time, size and redirects.
+//!
+//! ```text
+//!  FetchRequest ──GET──▶ 304 ─────────────────────▶ Fetched::NotModified
+//!     ▲                  2xx ──body, decoded──────▶ Fetched::Body
+//!     └──Location────── 3xx
+//!                        other, or over a limit ──▶ FetchError, which knows what is next
+//! ```
+//!
+//! Redirects are followed here and not by the HTTP client, for two reasons: which of them were permanent decides whether
+//! the feed has moved, and the headers of a feed, which may hold a token, go to its own host only.
+//!
+//! Called by the fetch handler. *Not here:* when to fetch, retries, refusing private addresses, and everything about the
+//! document itself.
+
+mod error;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Response, StatusCode, redirect};
+use url::Url;
+
+pub use error::{Cause, FetchError, Next};
+
+use super::parse::date;
+
+/// What the fetcher says it accepts: the formats it reads first, then what servers mislabel feeds as.
+const ACCEPT: &str = "application/rss+xml, application/atom+xml, application/xml;q=0.9, text/xml;q=0.9, */*;q=0.1";
+
+/// Limits of every fetch, and the name it goes by.
+#[derive(Clone, Debug)]
+pub struct FetchLimits {
+    /// Time for name look-up, connection and TLS handshake of one request. Default 10 s.
+    pub connect_timeout: Duration,
+    /// Time for everything, redirects and body included. Default 30 s.
+    pub total_timeout: Duration,
+    /// How many redirects are followed. Default 5.
+    pub redirects_max: usize,
+    /// Size of the decoded body; a compressed one is counted as it unpacks. Default 32 MiB.
+    pub body_max_bytes: u64,
+    /// `User-Agent`. Default `feedmill/<version> (+<repository>)`, so that a publisher can find out who asks.
+    pub user_agent: String,
+}
+
+impl Default for FetchLimits {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            total_timeout: Duration::from_secs(30),
+            redirects_max: 5,
+            body_max_bytes: 32 * 1024 * 1024,
+            user_agent: concat!("feedmill/", env!("CARGO_PKG_VERSION"), " (+", env!("CARGO_PKG_REPOSITORY"), ")")
+                .to_owned(),
+        }
+    }
+}
+
+/// What a server said to tell the next version of a document from this one (RFC 9110, 8.8). Kept byte for byte.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Validators {
+    /// `ETag`, quotes and `W/` included.
+    pub etag: Option<String>,
+    /// `Last-Modified`.
+    pub last_modified: Option<String>,
+}
+
+impl Validators {
+    /// Whether there is nothing to make a request conditional with.
+    pub fn is_empty(&self) -> bool {
+        self.etag.is_none() && self.last_modified.is_none()
+    }
+
+    fn of(headers: &HeaderMap) -> Self {
+        let text = |name| Some(headers.get(name)?.to_str().ok()?.to_owned());
+        Self { etag: text(header::ETAG), last_modified: text(header::LAST_MODIFIED) }
+    }
+}
+
+/// One fetch to make.
+#[derive(Clone)]
+pub struct FetchRequest {
+    /// Where. A user name and password in it are sent as basic authentication.
+    pub url: Url,
+    /// Sent to the host of `url` only, not to one it redirects to.
+    pub headers: BTreeMap<String, String>,
+    /// Those of the version we have; empty makes the request unconditional.
+    pub validators: Validators,
+}
+
+/// Without headers and credentials, which are secrets.
+impl fmt::Debug for FetchRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = error::shown(&self.url);
+        f.debug_struct("FetchRequest").field("url", &url).field("validators", &self.validators).finish_non_exhaustive()
+    }
+}
+
+/// What came of a fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// The version we have is the newest.
+    NotModified {
+        /// To be sent next time: those of this answer, else those that were sent.
+        validators: Validators,
+        /// Where the answer came from.
+        final_url: Url,
+        /// Where the feed is from now on, if it has moved.
+        moved_to: Option<Url>,
+    },
+    /// A document.
+    Body {
+        /// Its bytes, content encoding undone.
+        bytes: Vec<u8>,
+        /// `Content-Type` as received.
+        content_type: Option<String>,
+        /// To be sent next time.
+        validators: Validators,
+        /// Where it came from: the base of its relative links.
+        final_url: Url,
+        /// Where the feed is from now on, if it has moved: the end of the permanent redirects (301, 308) that the chain
+        /// begins with. What is behind a temporary one is not remembered.
+        moved_to: Option<Url>,
+        /// The status, 2xx.
+        status: u16,
+    },
+}
+
+/// Fetches feeds. Cheap to clone; clones share connections.
+#[derive(Clone, Debug)]
+pub struct Fetcher {
+    client: Client,
+    limits: FetchLimits,
+}
+
+impl Fetcher {
+    /// Sets up the HTTP client, and rustls with its ring provider if the process has none yet.
+    ///
+    /// # Errors
+    /// [`FetchError::SetUp`] when the user agent is no header value or TLS has no root certificates.
+    pub fn new(limits: FetchLimits) -> Result<Self, FetchError> {
+        crate::tls::install_provider();
+        let client = Client::builder()
+            .user_agent(&limits.user_agent)
+            .connect_timeout(limits.connect_timeout)
+            .redirect(redirect::Policy::none())
+            .default_headers(HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(ACCEPT))]))
+            .build()
+            .map_err(FetchError::SetUp)?;
+        Ok(Self { client, limits })
+    }
+
+    /// Makes one fetch, following redirects.
+    ///
+    /// # Errors
+    /// [`FetchError`]; [`FetchError::next`] says what to do about it. A status other than 2xx and 304 is an error, and so
+    /// is a 304 to a request that had no validators.
+    ///
+    /// # Cancel safety
+    /// Safe: dropping it closes the connection.
+    pub async fn fetch(&self, request: &FetchRequest) -> Result<Fetched, FetchError> {
+        let limit = self.limits.total_timeout;
+        match tokio::time::timeout(limit, self.follow(request)).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(FetchError::Timeout { url: error::shown(&request.url), limit }),
+        }
+    }
+
+    /// Requests the URL, then where it redirects to, until something else comes.
+    async fn follow(&self, request: &FetchRequest) -> Result<Fetched, FetchError> {
+        let headers = own_headers(request)?;
+        let mut url = request.url.clone();
+        let mut moved_to = None;
+        let mut is_permanent = true;
+        for _ in 0..=self.limits.redirects_max {
+            let response = self.get(&url, &headers, request).await?;
+            let Some(target) = redirect_target(&response, &url)? else {
+                return self.read(response, url, moved_to, request).await;
+            };
+            is_permanent &= matches!(response.status(), StatusCode::MOVED_PERMANENTLY | StatusCode::PERMANENT_REDIRECT);
+            if is_permanent {
+                moved_to = Some(target.clone());
+            }
+            url = target;
+        }
+        Err(FetchError::TooManyRedirects { url: error::shown(&request.url), limit: self.limits.redirects_max })
+    }
+
+    /// One request. Validators go along to wherever it leads; the feed's own headers do not leave its host.
+    async fn get(&self, url: &Url, headers: &HeaderMap, request: &FetchRequest) -> Result<Response, FetchError> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(FetchError::BadUrl {
+                url: error::shown(url),
+                reason: format!("its scheme is {}, it must be http or https", url.scheme()),
+            });
+        }
+        let mut get = self.client.get(url.clone());
+        if is_same_host(&request.url, url) {
+            get = get.headers(headers.clone());
+        }
+        if let Some(etag) = &request.validators.etag {
+            get = get.header(header::IF_NONE_MATCH, etag);
+        }
+        if let Some(last_modified) = &request.validators.last_modified {
+            get = get.header(header::IF_MODIFIED_SINCE, last_modified);
+        }
+        get.send().await.map_err(|error| FetchError::unreachable(url, error))
+    }
+
+    /// The answer at the end of the redirects.
+    async fn read(
+        &self,
+        response: Response,
+        final_url: Url,
+        moved_to: Option<Url>,
+        request: &FetchRequest,
+    ) -> Result<Fetched, FetchError> {
+        let status = response.status();
+        let validators = Validators::of(response.headers());
+        if status == StatusCode::NOT_MODIFIED && !request.validators.is_empty() {
+            let sent = request.validators.clone();
+            let validators = Validators {
+                etag: validators.etag.or(sent.etag),
+                last_modified: validators.last_modified.or(sent.last_modified),
+            };
+            return Ok(Fetched::NotModified { validators, final_url, moved_to });
+        }
+        if !status.is_success() {
+            return Err(FetchError::Status {
+                url: error::shown(&final_url),
+                status: status.as_u16(),
+                retry_after: response.headers().get(header::RETRY_AFTER).and_then(retry_after),
+            });
+        }
+        let content_type = response.headers().get(header::CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| Some(value.to_str().ok()?.to_owned()));
+        let bytes = self.body(response, &final_url).await?;
+        Ok(Fetched::Body { bytes, content_type, validators, final_url, moved_to, status: status.as_u16() })
+    }
+
+    /// The decoded body, up to the limit. A chunk comes from the decoder's small buffer, so a bomb is met early.
+    async fn body(&self, mut response: Response, url: &Url) -> Result<Vec<u8>, FetchError> {
+        let limit_bytes = self.limits.body_max_bytes;
+        let too_large = || FetchError::TooLarge { url: error::shown(url), limit_bytes };
+        // Known only where nothing has to be unpacked.
+        let announced = response.content_length().unwrap_or(0);
+        if announced > limit_bytes {
+            return Err(too_large());
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
+        while let Some(chunk) = response.chunk().await.map_err(|error| FetchError::body(url, error))? {
+            if (bytes.len() + chunk.len()) as u64 > limit_bytes {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+}
+
+/// The feed's own headers, checked.
+fn own_headers(request: &FetchRequest) -> Result<HeaderMap, FetchError> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &request.headers {
+        let bad = || FetchError::BadHeader { url: error::shown(&request.url), name: name.clone() };
+        let header_name = HeaderName::try_from(name).map_err(|_| bad())?;
+        let mut header_value = HeaderValue::try_from(value).map_err(|_| bad())?;
+        header_value.set_sensitive(true);
+        headers.append(header_name, header_value);
+    }
+    Ok(headers)
+}
+
+/// Where a redirect leads, without a fragment; `None` for anything that is no redirect. A user name in a `Location` is
+/// dropped: it would be sent as a password that somebody else chose.
+fn redirect_target(response: &Response, url: &Url) -> Result<Option<Url>, FetchError> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let Some(location) = response.headers().get(header::LOCATION) else { return Ok(None) };
+    let bad = |reason| FetchError::BadUrl { url: error::shown(url), reason };
+    let location = std::str::from_utf8(location.as_bytes()).map_err(|_| bad("it redirects to no text".to_owned()))?;
+    let target = url.join(location).map_err(|error| bad(format!("it redirects to a broken address: {error}")))?;
+    let mut target = error::without_user(&target);
+    target.set_fragment(None);
+    Ok(Some(target))
+}
+
+/// Whether `to` is the server that `from` names, or its encrypted side.
+fn is_same_host(from: &Url, to: &Url) -> bool {
+    let is_upgrade = from.scheme() == "http" && to.scheme() == "https" && from.port().is_none() && to.port().is_none();
+    from.host() == to.host() && (from.origin() == to.origin() || is_upgrade)
+}
+
+/// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3). One in the past is no wait.
+fn retry_after(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let wait = date::parse(text)?.duration_since(jiff::Timestamp::now());
+    Some(wait.try_into().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

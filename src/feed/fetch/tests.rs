@@ -1,0 +1,386 @@
+//! Against a real HTTP server on a free port.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use futures_util::{StreamExt, stream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use url::Url;
+
+use super::{
+    Cause, FetchError, FetchLimits, FetchRequest, Fetched, Fetcher, Next, Validators, is_same_host, retry_after,
+};
+
+const DOCUMENT: &str = "<rss><channel><title>Grüße</title></channel></rss>";
+
+/// Serves `routes` until the test ends.
+async fn serve(routes: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("is bound");
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    address
+}
+
+fn request(address: SocketAddr, path: &str) -> FetchRequest {
+    FetchRequest {
+        url: format!("http://{address}{path}").parse().expect("is a URL"),
+        headers: BTreeMap::new(),
+        validators: Validators::default(),
+    }
+}
+
+fn fetcher(limits: FetchLimits) -> Fetcher {
+    Fetcher::new(limits).expect("a client")
+}
+
+async fn fetch(address: SocketAddr, path: &str) -> Result<Fetched, FetchError> {
+    fetcher(FetchLimits::default()).fetch(&request(address, path)).await
+}
+
+async fn body(address: SocketAddr, path: &str) -> Vec<u8> {
+    match fetch(address, path).await.expect(path) {
+        Fetched::Body { bytes, .. } => bytes,
+        Fetched::NotModified { .. } => panic!("{path} is not modified"),
+    }
+}
+
+/// Where the feed ended up, as paths: of the answer, and of the new address.
+async fn journey(address: SocketAddr, path: &str) -> (String, Option<String>) {
+    match fetch(address, path).await.expect(path) {
+        Fetched::Body { final_url, moved_to, .. } => {
+            (final_url.path().to_owned(), moved_to.map(|url| url.path().to_owned()))
+        }
+        Fetched::NotModified { .. } => panic!("{path} is not modified"),
+    }
+}
+
+fn redirect(status: StatusCode, location: &'static str) -> Response {
+    (status, [(header::LOCATION, location)]).into_response()
+}
+
+#[tokio::test]
+async fn a_body_comes_with_type_validators_and_our_name() {
+    let routes = Router::new().route(
+        "/feed",
+        get(|headers: HeaderMap| async move {
+            assert!(headers[header::USER_AGENT].to_str().expect("is text").starts_with("feedmill/"));
+            assert!(headers[header::ACCEPT].to_str().expect("is text").contains("application/atom+xml"));
+            assert_eq!(headers["x-token"], "s3cret");
+            assert!(!headers.contains_key(header::IF_NONE_MATCH));
+            let answer = [
+                (header::CONTENT_TYPE, "application/rss+xml; charset=utf-8"),
+                (header::ETAG, "W/\"1\""),
+                (header::LAST_MODIFIED, "Sat, 01 Nov 2025 08:30:15 GMT"),
+            ];
+            (answer, DOCUMENT)
+        }),
+    );
+    let mut request = request(serve(routes).await, "/feed");
+    request.headers.insert("X-Token".to_owned(), "s3cret".to_owned());
+    let fetched = fetcher(FetchLimits::default()).fetch(&request).await.expect("a body");
+    let validators = Validators {
+        etag: Some("W/\"1\"".to_owned()),
+        last_modified: Some("Sat, 01 Nov 2025 08:30:15 GMT".to_owned()),
+    };
+    assert_eq!(
+        fetched,
+        Fetched::Body {
+            bytes: DOCUMENT.into(),
+            content_type: Some("application/rss+xml; charset=utf-8".to_owned()),
+            validators,
+            final_url: request.url,
+            moved_to: None,
+            status: 200,
+        }
+    );
+}
+
+#[tokio::test]
+async fn a_304_keeps_the_validators_it_does_not_replace() {
+    let routes = Router::new().route(
+        "/feed",
+        get(|headers: HeaderMap| async move {
+            assert_eq!(headers[header::IF_NONE_MATCH], "\"1\"");
+            assert_eq!(headers[header::IF_MODIFIED_SINCE], "yesterday");
+            (StatusCode::NOT_MODIFIED, [(header::ETAG, "\"2\"")])
+        }),
+    );
+    let mut request = request(serve(routes).await, "/feed");
+    request.validators = Validators { etag: Some("\"1\"".to_owned()), last_modified: Some("yesterday".to_owned()) };
+    let fetched = fetcher(FetchLimits::default()).fetch(&request).await.expect("an answer");
+    let validators = Validators { etag: Some("\"2\"".to_owned()), last_modified: Some("yesterday".to_owned()) };
+    assert_eq!(fetched, Fetched::NotModified { validators, final_url: request.url, moved_to: None });
+}
+
+#[tokio::test]
+async fn a_304_nobody_asked_for_is_an_error_that_is_retried() {
+    let address = serve(Router::new().route("/feed", get(|| async { StatusCode::NOT_MODIFIED }))).await;
+    let error = fetch(address, "/feed").await.expect_err("no document");
+    assert!(matches!(error, FetchError::Status { status: 304, .. }));
+    assert_eq!(error.next(), Next::Retry);
+}
+
+#[tokio::test]
+async fn the_permanent_redirects_a_chain_begins_with_are_remembered() {
+    let routes = Router::new()
+        .route("/feed", get(|| async { DOCUMENT }))
+        .route("/gone", get(|| async { Redirect::permanent("/feed") }))
+        .route("/older", get(|| async { redirect(StatusCode::MOVED_PERMANENTLY, "gone") }))
+        .route("/today", get(|| async { redirect(StatusCode::FOUND, "/feed") }))
+        .route("/moved-then-today", get(|| async { redirect(StatusCode::MOVED_PERMANENTLY, "/today#x") }))
+        .route("/today-then-moved", get(|| async { Redirect::temporary("/older") }));
+    let address = serve(routes).await;
+    let expect = |end: &str, moved: Option<&str>| (end.to_owned(), moved.map(str::to_owned));
+    assert_eq!(journey(address, "/gone").await, expect("/feed", Some("/feed")));
+    assert_eq!(journey(address, "/older").await, expect("/feed", Some("/feed")));
+    assert_eq!(journey(address, "/today").await, expect("/feed", None));
+    assert_eq!(journey(address, "/moved-then-today").await, expect("/feed", Some("/today")));
+    assert_eq!(journey(address, "/today-then-moved").await, expect("/feed", None));
+}
+
+#[tokio::test]
+async fn a_redirect_loop_ends_at_the_limit_and_for_good() {
+    let address = serve(Router::new().route("/loop", get(|| async { Redirect::temporary("/loop") }))).await;
+    let error = fetch(address, "/loop").await.expect_err("no document");
+    assert_eq!(error.to_string(), format!("http://{address}/loop redirects more than 5 times"));
+    assert_eq!(error.next(), Next::Fail);
+}
+
+#[tokio::test]
+async fn the_headers_of_a_feed_do_not_leave_its_host() {
+    let other = serve(
+        Router::new()
+            .route("/feed", get(|headers: HeaderMap| async move { format!("{}", headers.contains_key("x-token")) })),
+    )
+    .await;
+    let home = serve(
+        Router::new()
+            .route("/away", get(move || async move { Redirect::temporary(&format!("http://{other}/feed")) }))
+            .route("/near", get(|| async { Redirect::temporary("/echo") }))
+            .route("/echo", get(|headers: HeaderMap| async move { format!("{}", headers.contains_key("x-token")) })),
+    )
+    .await;
+    for (path, arrives) in [("/away", "false"), ("/near", "true")] {
+        let mut request = request(home, path);
+        request.headers.insert("x-token".to_owned(), "s3cret".to_owned());
+        let fetched = fetcher(FetchLimits::default()).fetch(&request).await.expect(path);
+        assert!(matches!(fetched, Fetched::Body { bytes, .. } if bytes == arrives.as_bytes()), "{path}");
+    }
+}
+
+#[test]
+fn an_upgrade_to_https_is_the_same_host() {
+    let url = |text: &str| text.parse::<Url>().expect("is a URL");
+    assert!(is_same_host(&url("http://a.example/x"), &url("https://a.example/y")));
+    assert!(!is_same_host(&url("https://a.example/x"), &url("http://a.example/y")));
+    assert!(!is_same_host(&url("http://a.example/x"), &url("http://a.example:81/y")));
+    assert!(!is_same_host(&url("http://a.example/x"), &url("http://b.example/x")));
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).expect("into memory");
+    encoder.finish().expect("into memory")
+}
+
+fn encoded(encoding: &'static str, bytes: Vec<u8>) -> Response {
+    ([(header::CONTENT_ENCODING, HeaderValue::from_static(encoding))], bytes).into_response()
+}
+
+#[tokio::test]
+async fn every_content_encoding_is_undone() {
+    let routes = Router::new()
+        .route("/gzip", get(|| async { encoded("gzip", gzip(DOCUMENT.as_bytes())) }))
+        .route(
+            "/deflate",
+            get(|| async {
+                let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+                encoder.write_all(DOCUMENT.as_bytes()).expect("into memory");
+                encoded("deflate", encoder.finish().expect("into memory"))
+            }),
+        )
+        .route(
+            "/br",
+            get(|| async {
+                let mut bytes = Vec::new();
+                let mut encoder = brotli::CompressorWriter::new(&mut bytes, 4096, 5, 22);
+                encoder.write_all(DOCUMENT.as_bytes()).expect("into memory");
+                drop(encoder);
+                encoded("br", bytes)
+            }),
+        )
+        .route(
+            "/zstd",
+            get(|| async { encoded("zstd", zstd::encode_all(DOCUMENT.as_bytes(), 3).expect("into memory")) }),
+        );
+    let address = serve(routes).await;
+    for path in ["/gzip", "/deflate", "/br", "/zstd"] {
+        assert_eq!(body(address, path).await, DOCUMENT.as_bytes(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_announced_or_not_and_packed_or_not() {
+    let routes = Router::new()
+        .route("/fits", get(|| async { "x".repeat(1000) }))
+        .route("/announced", get(|| async { "x".repeat(1001) }))
+        .route(
+            "/endless",
+            get(|| async { Body::from_stream(stream::repeat_with(|| Ok::<_, Infallible>("x".repeat(100)))) }),
+        )
+        // 64 MiB of nothing in 64 KiB.
+        .route("/bomb", get(|| async { encoded("gzip", gzip(&vec![0; 64 * 1024 * 1024])) }));
+    let address = serve(routes).await;
+    let fetcher = fetcher(FetchLimits { body_max_bytes: 1000, ..FetchLimits::default() });
+    fetcher.fetch(&request(address, "/fits")).await.expect("just fits");
+    for path in ["/announced", "/endless", "/bomb"] {
+        let error = fetcher.fetch(&request(address, path)).await.expect_err(path);
+        assert_eq!(error.to_string(), format!("http://{address}{path} is larger than 1000 bytes"));
+        assert_eq!(error.next(), Next::Fail);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_meets_the_total_timeout() {
+    let stalled = || async {
+        let start = stream::once(async { Ok::<_, Infallible>("<rss>") });
+        Body::from_stream(start.chain(stream::pending()))
+    };
+    let address = serve(Router::new().route("/stalled", get(stalled))).await;
+    let limits = FetchLimits { total_timeout: Duration::from_millis(100), ..FetchLimits::default() };
+    let error = fetcher(limits).fetch(&request(address, "/stalled")).await.expect_err("never ends");
+    assert_eq!(error.to_string(), format!("fetching http://{address}/stalled took longer than 100ms"));
+    assert_eq!(error.next(), Next::Retry);
+}
+
+/// Announces more than it sends.
+async fn serve_half() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("is bound");
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.expect("a client");
+        // The request is read first: closing a socket with unread bytes resets it and may take the answer along.
+        let request_bytes = client.read(&mut [0; 4096]).await.expect("a request");
+        assert!(request_bytes > 0);
+        client.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n<rss/>").await.expect("is read");
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_an_error_and_no_short_document() {
+    let packed = serve(Router::new().route("/", get(|| async { encoded("gzip", b"this is no gzip".to_vec()) }))).await;
+    for address in [serve_half().await, packed] {
+        let error = fetch(address, "/").await.expect_err("no document");
+        assert_eq!(error.to_string(), format!("cannot read the body of http://{address}/"));
+        assert_eq!(error.next(), Next::Retry);
+    }
+}
+
+#[tokio::test]
+async fn a_status_says_whether_to_come_back_and_when() {
+    let busy = |wait: &'static str| move || async move { (StatusCode::TOO_MANY_REQUESTS, [("retry-after", wait)]) };
+    let routes = Router::new()
+        .route("/seconds", get(busy("120")))
+        .route("/days", get(busy("864000")))
+        .route("/now", get(busy("0")))
+        .route("/past", get(busy("Sun, 06 Nov 1994 08:49:37 GMT")))
+        .route("/future", get(busy("Tue, 31 Dec 2999 23:59:59 GMT")))
+        .route("/nonsense", get(busy("soon")))
+        .route("/unavailable", get(|| async { (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "7")]) }))
+        .route("/error", get(|| async { StatusCode::INTERNAL_SERVER_ERROR }))
+        .route("/slow", get(|| async { StatusCode::REQUEST_TIMEOUT }))
+        .route("/forbidden", get(|| async { (StatusCode::FORBIDDEN, [("retry-after", "7")]) }))
+        .route("/away", get(|| async { StatusCode::GONE }))
+        .route("/nowhere", get(|| async { StatusCode::FOUND }));
+    let address = serve(routes).await;
+    for (path, next) in [
+        ("/seconds", Next::RetryAfter(Duration::from_secs(120))),
+        ("/days", Next::RetryAfter(Duration::from_hours(1))),
+        ("/now", Next::Retry),
+        ("/past", Next::Retry),
+        ("/future", Next::RetryAfter(Duration::from_hours(1))),
+        ("/nonsense", Next::Retry),
+        ("/unavailable", Next::RetryAfter(Duration::from_secs(7))),
+        ("/error", Next::Retry),
+        ("/slow", Next::Retry),
+        ("/forbidden", Next::Fail),
+        ("/away", Next::Fail),
+        ("/nowhere", Next::Fail),
+        ("/not-there", Next::Fail),
+    ] {
+        let error = fetch(address, path).await.expect_err(path);
+        assert!(matches!(error, FetchError::Status { .. }), "{path}: {error}");
+        assert_eq!(error.next(), next, "{path}");
+    }
+}
+
+#[test]
+fn retry_after_is_read_as_seconds_and_as_a_date() {
+    assert_eq!(retry_after(&HeaderValue::from_static(" 5 ")), Some(Duration::from_secs(5)));
+    let in_a_minute = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(1);
+    let date = jiff::fmt::rfc2822::to_string(&in_a_minute.to_zoned(jiff::tz::TimeZone::UTC)).expect("is a date");
+    let wait = retry_after(&HeaderValue::try_from(date).expect("is a header")).expect("is a wait");
+    assert!(wait > Duration::from_secs(55) && wait <= Duration::from_mins(1), "{wait:?}");
+    assert_eq!(retry_after(&HeaderValue::from_static("-5")), None);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unreachable_and_told_apart() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("is bound");
+    drop(listener);
+    let error = fetch(address, "/feed").await.expect_err("nobody listens");
+    assert!(matches!(error, FetchError::Unreachable { cause: Cause::Connect, .. }), "{error:?}");
+    assert_eq!(error.next(), Next::Retry);
+
+    let mut unknown = request(address, "/feed");
+    unknown.url = "http://no-such-host.invalid/feed".parse().expect("is a URL");
+    let error = fetcher(FetchLimits::default()).fetch(&unknown).await.expect_err("is reserved as unknown");
+    assert!(matches!(error, FetchError::Unreachable { cause: Cause::Dns, .. }), "{error:?}");
+
+    let plain = serve(Router::new()).await;
+    let mut encrypted = request(plain, "/feed");
+    encrypted.url.set_scheme("https").expect("http and https may be exchanged");
+    let error = fetcher(FetchLimits::default()).fetch(&encrypted).await.expect_err("the server speaks no TLS");
+    assert!(matches!(error, FetchError::Unreachable { cause: Cause::Tls, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn credentials_do_not_appear_in_errors() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("is bound");
+    drop(listener);
+    let mut request = request(address, "/feed");
+    request.url = format!("http://ann:s3cret@{address}/feed").parse().expect("is a URL");
+    let error = fetcher(FetchLimits::default()).fetch(&request).await.expect_err("nobody listens");
+    assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
+
+    request.headers.insert("x token".to_owned(), "s3cret".to_owned());
+    assert!(!format!("{request:?}").contains("s3cret"), "{request:?}");
+    let error = fetcher(FetchLimits::default()).fetch(&request).await.expect_err("no header name");
+    assert!(error.to_string().starts_with("header \"x token\""), "{error}");
+    assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
+    assert_eq!(error.next(), Next::Fail);
+}
+
+#[tokio::test]
+async fn only_http_is_fetched_and_only_http_is_followed() {
+    let address =
+        serve(Router::new().route("/file", get(|| async { Redirect::temporary("file:///etc/passwd") }))).await;
+    let error = fetch(address, "/file").await.expect_err("no web address");
+    assert_eq!(error.to_string(), "cannot fetch file:///etc/passwd: its scheme is file, it must be http or https");
+    let mut ftp = request(address, "/");
+    ftp.url = "ftp://a.example/feed".parse().expect("is a URL");
+    let error = fetcher(FetchLimits::default()).fetch(&ftp).await.expect_err("no web address");
+    assert_eq!(error.next(), Next::Fail);
+}

@@ -1,0 +1,171 @@
+//! The parser as a whole: pairs of a feed and what is read from it, refusals, and input nobody wrote.
+
+use std::error::Error as _;
+use std::fs;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{Format, Hints, ParseError, ParsedFeed, parse};
+
+/// Where the fixtures are said to come from.
+const BASE_URL: &str = "https://feeds.example/dir/feed.xml";
+
+/// `name.xml` of each pair in `tests/fixtures/feeds`. Adding a pair is all a new case takes.
+fn fixtures() -> Vec<PathBuf> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/feeds");
+    let files = fs::read_dir(folder).expect("the fixtures are there").map(|file| file.expect("can be listed").path());
+    let mut feeds: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|end| end == "xml")).collect();
+    feeds.sort();
+    assert!(!feeds.is_empty(), "no fixture in {folder}");
+    feeds
+}
+
+fn parse_here(body: &[u8]) -> Result<ParsedFeed, ParseError> {
+    let base_url = BASE_URL.parse().expect("is a URL");
+    parse(body, &Hints { content_type: None, base_url: Some(&base_url) })
+}
+
+/// What a fixture's `.json` holds.
+fn as_json(feed: &ParsedFeed) -> Value {
+    json!({
+        "format": format!("{:?}", feed.format),
+        "title": feed.title,
+        "unreadable_dates": feed.unreadable_dates,
+        "items": feed.items,
+    })
+}
+
+#[test]
+fn each_fixture_is_read_as_its_json_says() {
+    for path in fixtures() {
+        let feed = parse_here(&fs::read(&path).expect("can be read")).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+        let expected = fs::read_to_string(path.with_extension("json")).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+        let expected: Value = serde_json::from_str(&expected).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+        let actual = as_json(&feed);
+        assert_eq!(actual, expected, "{path:?} is read as\n{actual:#}");
+    }
+}
+
+#[test]
+fn items_get_their_source_feed_and_identity() {
+    let rss = "<rss><channel><item><guid>1</guid></item><item><link>https://a.example/2</link></item>\
+               <item><title>x</title></item></channel></rss>";
+    let items = parse_here(rss.as_bytes()).expect("is a feed").into_items("s", "f");
+    assert!(items.iter().all(|item| item.source == "s" && item.feed.as_deref() == Some("f")));
+    assert_eq!(items[0].guid, "1");
+    assert_eq!(items[1].guid, "https://a.example/2");
+    assert!(items[2].guid.starts_with("hash:"), "{}", items[2].guid);
+}
+
+#[test]
+fn a_feed_without_items_is_a_feed() {
+    for (text, format) in [
+        ("<rss/>", Format::Rss20),
+        ("\n\n<?xml version='1.0'?><rss version='0.91'><channel/></rss>", Format::Rss20),
+        ("<feed xmlns='http://www.w3.org/2005/Atom'/>", Format::Atom10),
+        (
+            "<!DOCTYPE rss PUBLIC '-//Netscape Communications//DTD RSS 0.91//EN' 'http://x/rss-0.91.dtd'><rss/>",
+            Format::Rss20,
+        ),
+        (
+            "<!DOCTYPE rss [<!ENTITY nbsp '&#160;'>]><rss><channel><title>a&nbsp;b</title></channel></rss>",
+            Format::Rss20,
+        ),
+    ] {
+        let feed = parse_here(text.as_bytes()).expect(text);
+        assert_eq!((feed.format, feed.items.len()), (format, 0), "{text}");
+    }
+}
+
+#[test]
+fn the_http_charset_reaches_the_text() {
+    let hints = Hints { content_type: Some("text/xml; charset=iso-8859-1"), base_url: None };
+    let feed = parse(b"<rss><channel><title>caf\xE9</title></channel></rss>", &hints).expect("is a feed");
+    assert_eq!(feed.title.as_deref(), Some("café"));
+}
+
+#[test]
+fn what_is_no_feed_is_refused_in_one_line_that_says_what_it_is() {
+    let bomb = format!("<!DOCTYPE r [<!ENTITY a '{}'>]><rss>&a;</rss>", "x".repeat(99));
+    let deep = "<a>".repeat(200_000);
+    let items = format!("<rss>{}</rss>", "<item/>".repeat(100_001));
+    let unclosed = format!("<!-- x --><html>{}", "<br>".repeat(300));
+    let nodes = format!("<rss>{}</rss>", "<a/>".repeat(2_000_000));
+    for (body, start) in [
+        ("", "the document is empty"),
+        (" \n\u{feff}", "the document is empty"),
+        ("<!DOCTYPE html><html><p>x", "not a feed: it looks like HTML; use the address of the feed itself"),
+        ("<HTML lang=en><body>", "not a feed: it looks like HTML"),
+        ("<!-- x --><html><br></html>", "not a feed: it looks like HTML"),
+        ("<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml'/>", "not a feed: it looks like HTML"),
+        ("<opml/>", "not a feed: its root element is <opml>, not <rss> or <feed>"),
+        ("Not found", "not a feed: it is text"),
+        ("{\"version\": \"https://jsonfeed.org/version/1.1\"}", "JSON is not supported yet"),
+        ("<feed xmlns='http://purl.org/atom/ns#'/>", "Atom 0.3 is not supported yet"),
+        ("<r:RDF xmlns:r='http://www.w3.org/1999/02/22-rdf-syntax-ns#'/>", "RSS 1.0 (RDF) is not supported yet"),
+        ("<rss><channel>", "not well-formed XML"),
+        ("<rss><channel><description><![CDATA[<html>]]>", "not well-formed XML"),
+        ("<rss>&nbsp;</rss>", "not well-formed XML"),
+        (bomb.as_str(), "declares an XML entity"),
+        (deep.as_str(), "has more than 256 elements inside each other"),
+        (unclosed.as_str(), "not a feed: it looks like HTML"),
+        (items.as_str(), "has more than 100000 items"),
+        (nodes.as_str(), "has more than 2000000 XML nodes"),
+    ] {
+        let error = parse_here(body.as_bytes()).expect_err("is no feed");
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        let line = format!("{error}{cause}");
+        assert!(line.starts_with(start) && !line.contains('\n'), "{line}");
+    }
+}
+
+#[test]
+fn what_is_written_once_is_not_multiplied() {
+    let long = "x".repeat(100_000);
+    let entries = "<entry><link href='y'/><o xmlns='urn:o'/><o xmlns='urn:o' a='1' b='2'>z</o></entry>".repeat(1000);
+    let feed = format!(
+        "<feed xmlns='http://www.w3.org/2005/Atom' xml:base='http://h.example/{long}/' xmlns:{long}='urn:o'>\
+         <author><name>{long}</name></author>{entries}</feed>"
+    );
+    let feed = parse_here(feed.as_bytes()).expect("is a feed");
+    let bytes = serde_json::to_string(&feed.items).expect("can be written").len();
+    assert!(bytes < 1_000_000, "{bytes} bytes");
+    assert_eq!(feed.items[0].extensions["o"], "z");
+}
+
+#[test]
+fn no_truncation_of_a_fixture_panics() {
+    for path in fixtures() {
+        let body = fs::read(&path).expect("can be read");
+        for length in 0..body.len() {
+            // Nothing short of the root's end tag is well-formed, so a cut feed is never taken for a short one.
+            if parse_here(&body[..length]).is_ok() {
+                assert!(body[length..].trim_ascii().is_empty(), "{path:?} cut at {length}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = parse_here(&bytes);
+        let inside = [b"<rss><channel><item><pubDate>".as_slice(), &bytes, b"</pubDate></item></channel></rss>"].concat();
+        let _ = parse_here(&inside);
+    }
+
+    #[test]
+    fn no_text_of_markup_panics(
+        text in "(<|>|</|/>|<!--|-->|<!\\[CDATA\\[|\\]\\]>|<!DOCTYPE r \\[|<!ENTITY a '|<\\?|\\?>|&|;|#x|'|\"|=| |xmlns:|item|rss|a|é){0,60}",
+    ) {
+        let _ = parse_here(text.as_bytes());
+        let _ = parse_here(format!("<rss><item>{text}</item></rss>").as_bytes());
+    }
+
+    #[test]
+    fn no_date_panics(text in "[0-9A-Za-z:+,. é-]{0,40}") {
+        let _ = super::date::parse(&text);
+    }
+}
