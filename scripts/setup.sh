@@ -167,6 +167,7 @@ install_redis() {
         # The package redis-server would start a service on port 6379. Its program is in redis-tools, under the name
         # redis-check-rdb: one binary that goes by the name it is called.
         has redis-check-rdb || apt_install redis-tools
+        has redis-check-rdb || die "no server in this system's redis-tools; install redis-server $REDIS_WANTED+ by hand"
         mkdir -p "$BIN"
         ln -sfn "$(type -P redis-check-rdb)" "$BIN/redis-server"
         say "redis-server is in .feedmill/bin (from the distribution; no service was started)"
