@@ -232,10 +232,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_malformed_uri_with_credentials_shows_no_part_of_them() {
-        for uri in ["mongodb://user:pa:ss@db:27017", "mongodb://user:p@ss/word@db", "mongodb://user:secret@db:port/"] {
-            let error = Store::connect(uri, "feedmill").await.unwrap_err().to_string();
-            assert!(!error.contains("ss") || !error.contains("pa:"), "{error}");
-            assert!(!error.contains("secret") && !error.contains("word@"), "{error}");
+        for uri in ["mongodb://ada:s3c:r3t@db:27017", "mongodb://ada:s3c@r3t/x@db", "mongodb://ada:s3cr3t@db:port/"] {
+            let error = Store::connect(uri, "feedmill").await.unwrap_err();
+            assert!(matches!(error, StoreError::Uri { .. }), "{error:?}");
+            let text = format!("{error} {error:?}");
+            assert!(!["ada", "s3c", "r3t"].iter().any(|secret| text.contains(secret)), "{text}");
         }
     }
 
