@@ -34,7 +34,7 @@ check: ## formatting, lints, documentation, licences of dependencies
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --document-private-items --quiet
 	cargo deny --locked check bans licenses sources
 	@$(MAKE) --no-print-directory advisories
-	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck scripts/*.sh .ci/run; fi
+	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck scripts/*.sh tests/it/support/*.sh .ci/run; fi
 
 # The database of advisories is a repository on another host: where it cannot be reached, that is no failure of ours.
 advisories:

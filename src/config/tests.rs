@@ -128,7 +128,7 @@ fn the_defaults_are_the_old_systems() {
         max_stalled_count: 2,
         job_timeout: None,
         remove_on_fail: Retention::KeepAll,
-        remember: Duration::from_secs(7 * 24 * 3600),
+        remember: Duration::from_hours(168),
         payload_max_bytes: 1024 * 1024,
         buffer_bytes: 64 * 1024 * 1024,
         events: Events::Failures,
@@ -137,7 +137,7 @@ fn the_defaults_are_the_old_systems() {
     let fetch = QueueConfig {
         name: "feed_fetch_queue".to_owned(),
         batch_size: 1,
-        job_timeout: Some(Duration::from_secs(300)),
+        job_timeout: Some(Duration::from_mins(5)),
         ..import.clone()
     };
     assert_eq!(config.import_queue, import);
@@ -516,7 +516,7 @@ fn retention_of_dead_letters_has_four_forms() {
     assert_eq!(kept("false"), Retention::KeepAll);
     assert_eq!(kept("true"), Retention::KeepNone);
     assert_eq!(kept("1000"), Retention::Keep { count: Some(1000), age: None });
-    let day = Duration::from_secs(24 * 3600);
+    let day = Duration::from_hours(24);
     assert_eq!(kept("{ age = \"1d\" }"), Retention::Keep { count: None, age: Some(day) });
     assert_eq!(kept("{ count = 5, age = \"1d\" }"), Retention::Keep { count: Some(5), age: Some(day) });
     for bad in ["-1", "{ }", "{ count = 1, limit = 2 }", "{ age = 86400 }", "\"all\""] {

@@ -304,7 +304,7 @@ async fn a_status_says_whether_to_come_back_and_when() {
         .route("/nowhere", get(|| async { StatusCode::FOUND }));
     let address = serve(routes).await;
     for (path, next) in [
-        ("/seconds", Next::RetryAfter(Duration::from_secs(120))),
+        ("/seconds", Next::RetryAfter(Duration::from_mins(2))),
         ("/days", Next::RetryAfter(Duration::from_hours(1))),
         ("/now", Next::Retry),
         ("/past", Next::Retry),
