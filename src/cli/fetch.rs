@@ -4,9 +4,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Globals, UsageError, import, output};
@@ -15,11 +18,14 @@ use crate::import::{StartRequest, Started, start};
 use crate::job::ImportId;
 use crate::pipeline::{Pipeline, Queues, feeds};
 use crate::queue::Queue;
-use crate::store::Store;
+use crate::shutdown;
 use crate::store::imports::{ImportRecord, ImportStatus};
+use crate::worker::Ended;
 
 /// Time between two looks at the imports that are waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// Time between two looks whether anybody works on them.
+const WORKER_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Fetch feeds now: adds a fetch job for each, which the workers carry out.
 ///
@@ -88,20 +94,35 @@ pub(super) async fn run(globals: &Globals, args: FetchArgs) -> anyhow::Result<Ex
         return Ok(ExitCode::SUCCESS);
     };
 
-    let store = pipeline.store.clone();
-    let stop = CancellationToken::new();
-    let worker = if is_worked_on(&queues).await? {
-        None
-    } else {
-        output::note("no worker is alive: working in this process");
-        Some(tokio::spawn(pipeline.run(stop.clone())))
-    };
-    let records = follow(&queues.import, &store, &started).await;
-    stop.cancel();
-    if let Some(worker) = worker {
+    let shutdown = shutdown::on_signal().context("cannot handle signals")?;
+    let mut helper = Helper { pipeline: &pipeline, stop: CancellationToken::new(), worker: None };
+    let followed = shutdown.run_until_cancelled(follow(&mut helper, &started)).await;
+    helper.stop.cancel();
+    if let Some(worker) = helper.worker {
         worker.await?;
     }
-    print_summary(&records?, args.json)
+    match followed {
+        Some(records) => print_summary(&records?, args.json),
+        None => anyhow::bail!("interrupted; the imports go on as soon as a worker runs"),
+    }
+}
+
+/// A worker in this process, for as long as there is no other.
+struct Helper<'a> {
+    pipeline: &'a Pipeline,
+    stop: CancellationToken,
+    worker: Option<JoinHandle<Ended>>,
+}
+
+impl Helper<'_> {
+    /// Starts working if nobody else does: there was no worker, or it died meanwhile.
+    async fn work_if_needed(&mut self) -> anyhow::Result<()> {
+        if self.worker.is_none() && !is_worked_on(&self.pipeline.queues).await? {
+            output::note("no worker is alive: working in this process");
+            self.worker = Some(tokio::spawn(self.pipeline.clone().run(self.stop.clone())));
+        }
+        Ok(())
+    }
 }
 
 fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> UsageError {
@@ -149,7 +170,8 @@ fn print_started(started: &[Started], json: bool) -> anyhow::Result<()> {
 }
 
 /// Waits until all imports are through; returns their records in the order they were started.
-async fn follow(queue: &Queue, store: &Store, started: &[Started]) -> anyhow::Result<Vec<ImportRecord>> {
+async fn follow(helper: &mut Helper<'_>, started: &[Started]) -> anyhow::Result<Vec<ImportRecord>> {
+    let (queue, store) = (helper.pipeline.queues.import.clone(), helper.pipeline.store.clone());
     let bar = ProgressBar::new(started.len() as u64);
     bar.set_style(
         ProgressStyle::with_template("{spinner} {bar:30} {pos}/{len} feeds  {msg}  {elapsed}")
@@ -159,11 +181,16 @@ async fn follow(queue: &Queue, store: &Store, started: &[Started]) -> anyhow::Re
     let mut waiting: Vec<(usize, ImportId)> =
         started.iter().enumerate().filter_map(|(at, started)| Some((at, started.import?))).collect();
     let mut records: Vec<Option<ImportRecord>> = vec![None; started.len()];
+    let mut look_for_workers_at = Instant::now();
     loop {
+        if Instant::now() >= look_for_workers_at {
+            helper.work_if_needed().await?;
+            look_for_workers_at = Instant::now() + WORKER_LOOK_INTERVAL;
+        }
         let mut still = Vec::with_capacity(waiting.len());
         for (at, id) in waiting {
             // An import leaves Redis only after its record is written.
-            match import::find(queue, store, id).await? {
+            match import::find(&queue, &store, id).await? {
                 Some(record) => {
                     let is_running = record.finished_at.is_none();
                     records[at] = Some(record);
