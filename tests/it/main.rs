@@ -8,4 +8,5 @@
 mod support;
 
 mod servers;
+mod audit;
 mod store;

@@ -6,6 +6,10 @@ use std::{
 };
 
 pub(crate) mod servers;
+pub(crate) mod wait;
+
+pub(crate) mod audit;
+pub(crate) mod jobs;
 
 use servers::SharedServers;
 
