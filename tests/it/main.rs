@@ -9,4 +9,5 @@ mod support;
 
 mod servers;
 mod audit;
+mod enqueue;
 mod store;
