@@ -10,4 +10,5 @@ mod support;
 mod servers;
 mod audit;
 mod enqueue;
+mod delivery;
 mod store;

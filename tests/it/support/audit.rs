@@ -264,7 +264,8 @@ fn import_findings(fields: &HashMap<String, String>, live: i64) -> Vec<String> {
     findings
 }
 
-async fn scan(redis: &mut MultiplexedConnection, prefix: &str) -> Vec<Vec<u8>> {
+/// All keys that begin like this.
+pub(crate) async fn scan(redis: &mut MultiplexedConnection, prefix: &str) -> Vec<Vec<u8>> {
     let mut found = HashSet::new();
     let mut cursor = 0_u64;
     loop {

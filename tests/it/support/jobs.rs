@@ -14,7 +14,11 @@ use feedmill::{
 };
 use redis::aio::MultiplexedConnection;
 
-use super::{redis_prefix, servers::SharedServers};
+use super::{
+    redis_prefix,
+    servers::{OwnRedis, SharedServers},
+    wait::eventually,
+};
 
 /// Above any payload of a test.
 pub(crate) const PAYLOAD_MAX: usize = 1 << 20;
@@ -182,4 +186,15 @@ pub(crate) async fn read(reader: &mut Reader, count: usize) -> Vec<Delivery> {
 pub(crate) async fn read_one(queue: &Queue, consumer: &str) -> Delivery {
     let mut read = read(&mut queue.reader(consumer), 1).await;
     read.pop().expect("a job waits")
+}
+
+/// Waits until the one reader of a server of its own blocks.
+pub(crate) async fn wait_until_blocked(server: &OwnRedis) {
+    let client = redis::Client::open(server.url()).unwrap();
+    let redis = client.get_multiplexed_async_connection().await.unwrap();
+    eventually(Duration::from_secs(5), async || {
+        let info: String = redis::cmd("INFO").arg("clients").query_async(&mut redis.clone()).await.unwrap();
+        info.contains("blocked_clients:1")
+    })
+    .await;
 }
