@@ -11,4 +11,6 @@ mod servers;
 mod audit;
 mod enqueue;
 mod delivery;
+mod claim;
+mod pause;
 mod store;
