@@ -13,4 +13,7 @@ mod enqueue;
 mod delivery;
 mod claim;
 mod pause;
+mod backoff;
+mod dead_letter;
+mod consumers;
 mod store;
