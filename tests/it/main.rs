@@ -16,4 +16,5 @@ mod pause;
 mod backoff;
 mod dead_letter;
 mod consumers;
+mod worker;
 mod store;
