@@ -17,4 +17,5 @@ mod backoff;
 mod dead_letter;
 mod consumers;
 mod worker;
+mod model;
 mod store;
