@@ -261,7 +261,9 @@ impl Case {
                     promoted.push((queue.find(&id).await.unwrap().unwrap().job.head.entry, id));
                 }
                 promoted.sort();
-                promoted.into_iter().for_each(|(_, id)| model.put_on_stream(&id));
+                for (_, id) in promoted {
+                    model.put_on_stream(&id);
+                }
             }
             Step::Redrive => {
                 let letters = queue.dead_letters(None, 100).await.unwrap();
@@ -315,7 +317,9 @@ impl Case {
         if !died.is_empty() {
             let mut claim = redis::cmd("XCLAIM");
             claim.arg(self.queue.keys().stream()).arg(GROUP).arg("dead").arg(0);
-            died.iter().for_each(|lease| drop(claim.arg(lease.entry.to_string())));
+            for lease in &died {
+                claim.arg(lease.entry.to_string());
+            }
             claim.arg("IDLE").arg(2 * LOCK_DURATION.as_millis() as u64).arg("JUSTID");
             claim.query_async::<redis::Value>(&mut self.redis).await.unwrap();
         }
@@ -357,17 +361,9 @@ impl Case {
 async fn run(steps: Vec<Step>) {
     let queue = queue().await;
     let mut case = Case { redis: connection(&queue).await, queue, model: Model::default() };
-    for (n, step) in steps.into_iter().enumerate() {
-        let said = format!("step {n}: {step:?}");
-        let outcome = futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(async {
-            case.step(step).await;
-            case.check().await;
-        }))
-        .await;
-        if let Err(panic) = outcome {
-            eprintln!("{said}");
-            std::panic::resume_unwind(panic);
-        }
+    for step in steps {
+        case.step(step).await;
+        case.check().await;
     }
 }
 

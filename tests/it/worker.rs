@@ -194,7 +194,9 @@ async fn a_panic_is_a_failed_attempt_of_its_job_and_its_batch_mates_are_unharmed
             let seen = seen.clone();
             async move {
                 assert!(!jobs.iter().any(|job| job.job.id == id("panics")), "it was in the batch");
-                jobs.iter().for_each(|job| drop(seen.push((job.job.id.clone(), job.job.attempt()))));
+                for job in &jobs {
+                    seen.push((job.job.id.clone(), job.job.attempt()));
+                }
                 Ok(vec![Outcome::Done; jobs.len()])
             }
         }
@@ -573,7 +575,9 @@ async fn a_plain_producers_entries_are_worked_on_and_unreadable_ones_are_dead_le
     let worker = batches(&queue, WorkerOptions { batch_size: 10, ..options() }, {
         let seen = seen.clone();
         move |jobs| {
-            jobs.iter().for_each(|job| drop(seen.push(job.job.id.clone())));
+            for job in &jobs {
+                seen.push(job.job.id.clone());
+            }
             async move { Ok(vec![Outcome::Done; jobs.len()]) }
         }
     });
