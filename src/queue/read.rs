@@ -130,7 +130,7 @@ impl Queue {
 
     /// Makes a job of a plain producer's entry: guard and head as if it had been enqueued here.
     ///
-    /// Its version is the time of the entry.
+    /// Its version is the time of the entry, and within a millisecond its place.
     ///
     /// # Errors
     /// [`QueueError`]; the entry is still pending then.
@@ -146,7 +146,9 @@ impl Queue {
             keys.closing_imports().as_bytes(),
             &job_key,
         ];
-        let version = Version(entry.ms.saturating_mul(1000));
+        // A version is in microseconds: the sequence number takes their place, so that of two entries of one millisecond
+        // the later is the newer.
+        let version = Version(entry.ms.saturating_mul(1000).saturating_add(entry.seq.min(999)));
         let mut encoded = Vec::new();
         envelope.encode_into(&mut encoded);
         let packed = entry.packed();
