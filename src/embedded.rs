@@ -131,9 +131,16 @@ impl Embedded {
         let embedded = Self { folder, servers: [redis, mongod], _lock: lock };
         let noted = embedded.servers.each_ref().map(|server| Some(server.address));
         write_whole(&noted_path, &serde_json::to_vec(&noted).expect("numbers are JSON"))?;
-        let variables = format!("REDIS_URL={}\nMONGODB_URI={}\n", embedded.redis_url(), embedded.mongodb_uri());
-        write_whole(&embedded.env_path(), variables.as_bytes())?;
         Ok(embedded)
+    }
+
+    /// Writes the file that tells other commands where the servers are.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::Io`].
+    pub fn publish(&self) -> Result<(), EmbeddedError> {
+        let variables = format!("REDIS_URL={}\nMONGODB_URI={}\n", self.redis_url(), self.mongodb_uri());
+        write_whole(&self.env_path(), variables.as_bytes())
     }
 
     /// Where its Redis listens.

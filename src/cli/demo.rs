@@ -13,7 +13,7 @@ use crate::shutdown;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DemoCommand {
-    /// Serve a folder of feeds over HTTP, and generated feeds under /generated/<items>.rss
+    /// Serve a folder of feeds over HTTP, and generated feeds under /generated/ITEMS.rss
     #[command(after_help = "Example:
   feedmill demo serve demo/feeds --listen 127.0.0.1:4100")]
     Serve(ServeArgs),

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Globals, UsageError, import, output};
@@ -24,16 +25,16 @@ use crate::worker::Ended;
 
 /// Time between two looks at the imports that are waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-
-/// Time between two looks whether a worker is alive.
-const WORKERS_INTERVAL: Duration = Duration::from_secs(2);
+/// Time between two looks whether anybody works on them.
+const WORKER_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Feeds that are named to somebody who asked for one that there is not.
 const NAMED_MAX: usize = 20;
 
 /// Fetch feeds now
 ///
-/// Adds a fetch job for each feed, which the workers carry out. A feed that is being fetched already is not fetched twice: its running import is named instead.
+/// Adds a fetch job for each feed, which the workers carry out. A feed that is being fetched already is not fetched
+/// twice: its running import is named instead.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(after_help = "Examples:
@@ -103,13 +104,34 @@ pub(super) async fn run(globals: &Globals, args: FetchArgs) -> anyhow::Result<Ex
     };
 
     let shutdown = shutdown::on_signal().context("cannot handle signals")?;
-    let mut follower = Follower::new(pipeline);
-    let records = tokio::select! {
-        records = follower.follow(&started) => records,
-        () = shutdown.cancelled() => Err(anyhow::anyhow!("interrupted; the imports go on as soon as a worker runs")),
-    };
-    follower.end().await?;
-    print_summary(&records?, args.json)
+    let mut helper = Helper { pipeline: &pipeline, stop: CancellationToken::new(), worker: None };
+    let followed = shutdown.run_until_cancelled(follow(&mut helper, &started)).await;
+    helper.stop.cancel();
+    if let Some(worker) = helper.worker {
+        worker.await?;
+    }
+    match followed {
+        Some(records) => print_summary(&records?, args.json),
+        None => anyhow::bail!("interrupted; the imports go on as soon as a worker runs"),
+    }
+}
+
+/// A worker in this process, for as long as there is no other.
+struct Helper<'a> {
+    pipeline: &'a Pipeline,
+    stop: CancellationToken,
+    worker: Option<JoinHandle<Ended>>,
+}
+
+impl Helper<'_> {
+    /// Starts working if nobody else does: there was no worker, or it died meanwhile.
+    async fn work_if_needed(&mut self, bar: &ProgressBar) -> anyhow::Result<()> {
+        if self.worker.is_none() && !is_worked_on(&self.pipeline.queues).await? {
+            bar.suspend(|| output::note("no worker is alive: working in this process"));
+            self.worker = Some(tokio::spawn(self.pipeline.clone().run(self.stop.clone())));
+        }
+        Ok(())
+    }
 }
 
 fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> UsageError {
@@ -161,78 +183,48 @@ fn print_started(started: &[Started], json: bool) -> anyhow::Result<()> {
     )
 }
 
-/// Follows imports to their end, and works on them in this process while nobody else does.
-struct Follower {
-    pipeline: Pipeline,
-    stop: CancellationToken,
-    worker: Option<JoinHandle<Ended>>,
-}
-
-impl Follower {
-    fn new(pipeline: Pipeline) -> Self {
-        Self { pipeline, stop: CancellationToken::new(), worker: None }
-    }
-
-    /// Waits until all imports are through; returns their records in the order they were started.
-    async fn follow(&mut self, started: &[Started]) -> anyhow::Result<Vec<ImportRecord>> {
-        let bar = ProgressBar::new(started.len() as u64);
-        bar.set_style(
-            ProgressStyle::with_template("{spinner} {bar:30} {pos}/{len} feeds  {msg}  {elapsed}")
-                .expect("the template is right"),
-        );
-        bar.enable_steady_tick(LOOK_INTERVAL);
-        let mut waiting: Vec<(usize, ImportId)> =
-            started.iter().enumerate().filter_map(|(at, started)| Some((at, started.import?))).collect();
-        let mut records: Vec<Option<ImportRecord>> = vec![None; started.len()];
-        let mut workers_seen_at: Option<Instant> = None;
-        loop {
-            if !waiting.is_empty() && workers_seen_at.is_none_or(|at| at.elapsed() >= WORKERS_INTERVAL) {
-                // A heartbeat outlives a worker that was killed, so one look at the start would not do.
-                self.work_if_nobody_does(&bar).await?;
-                workers_seen_at = Some(Instant::now());
-            }
-            let mut still = Vec::with_capacity(waiting.len());
-            for (at, id) in waiting {
-                let record = import::find(&self.pipeline.queues.import, &self.pipeline.store, id).await?;
-                match &record {
-                    Some(record) if record.finished_at.is_none() => still.push((at, id)),
-                    Some(_) => {}
-                    // An import leaves Redis after its record is written. Only one that the schedule had started, and
-                    // that we joined, has no record: when there was nothing to do.
-                    None => bar.suspend(|| output::note(&format!("{} has nothing new", started[at].feed))),
-                }
-                records[at] = record;
-            }
-            let stored: u64 = records.iter().flatten().map(|r| r.inserted + r.updated + r.stale + r.superseded).sum();
-            let accepted: u64 = records.iter().flatten().map(|r| r.new + r.changed).sum();
-            bar.set_position((started.len() - still.len()) as u64);
-            bar.set_message(format!("{stored} of {accepted} items stored"));
-            waiting = still;
-            if waiting.is_empty() {
-                break;
-            }
-            tokio::time::sleep(LOOK_INTERVAL).await;
+/// Waits until all imports are through; returns their records in the order they were started.
+async fn follow(helper: &mut Helper<'_>, started: &[Started]) -> anyhow::Result<Vec<ImportRecord>> {
+    let (queue, store) = (helper.pipeline.queues.import.clone(), helper.pipeline.store.clone());
+    let bar = ProgressBar::new(started.len() as u64);
+    bar.set_style(
+        ProgressStyle::with_template("{spinner} {bar:30} {pos}/{len} feeds  {msg}  {elapsed}")
+            .expect("the template is right"),
+    );
+    bar.enable_steady_tick(LOOK_INTERVAL);
+    let mut waiting: Vec<(usize, ImportId)> =
+        started.iter().enumerate().filter_map(|(at, started)| Some((at, started.import?))).collect();
+    let mut records: Vec<Option<ImportRecord>> = vec![None; started.len()];
+    let mut look_for_workers_at = Instant::now();
+    loop {
+        if !waiting.is_empty() && Instant::now() >= look_for_workers_at {
+            helper.work_if_needed(&bar).await?;
+            look_for_workers_at = Instant::now() + WORKER_LOOK_INTERVAL;
         }
-        bar.finish_and_clear();
-        Ok(records.into_iter().flatten().collect())
-    }
-
-    async fn work_if_nobody_does(&mut self, bar: &ProgressBar) -> anyhow::Result<()> {
-        if self.worker.is_none() && !is_worked_on(&self.pipeline.queues).await? {
-            bar.suspend(|| output::note("no worker is alive: working in this process"));
-            self.worker = Some(tokio::spawn(self.pipeline.clone().run(self.stop.clone())));
+        let mut still = Vec::with_capacity(waiting.len());
+        for (at, id) in waiting {
+            let record = import::find(&queue, &store, id).await?;
+            match &record {
+                Some(record) if record.finished_at.is_none() => still.push((at, id)),
+                Some(_) => {}
+                // An import leaves Redis after its record is written. Only one that the schedule had started, and that
+                // we joined, ends without a record: when there was nothing to do.
+                None => bar.suspend(|| output::note(&format!("{} has nothing new", started[at].feed))),
+            }
+            records[at] = record;
         }
-        Ok(())
-    }
-
-    /// Ends the work in this process: what it holds is finished or given back.
-    async fn end(self) -> anyhow::Result<()> {
-        self.stop.cancel();
-        if let Some(worker) = self.worker {
-            worker.await?;
+        let stored: u64 = records.iter().flatten().map(|r| r.inserted + r.updated + r.stale + r.superseded).sum();
+        let accepted: u64 = records.iter().flatten().map(|r| r.new + r.changed).sum();
+        bar.set_position((started.len() - still.len()) as u64);
+        bar.set_message(format!("{stored} of {accepted} items stored"));
+        waiting = still;
+        if waiting.is_empty() {
+            break;
         }
-        Ok(())
+        tokio::time::sleep(LOOK_INTERVAL).await;
     }
+    bar.finish_and_clear();
+    Ok(records.into_iter().flatten().collect())
 }
 
 fn print_summary(records: &[ImportRecord], json: bool) -> anyhow::Result<ExitCode> {

@@ -46,12 +46,14 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
         mongodb_database: globals.mongodb_database.clone(),
         log_format: globals.log_format,
     };
-    tracing::info!(
-        redis = %servers.redis_url(), mongodb = %servers.mongodb_uri(),
-        "the addresses for other commands are in {}", servers.env_path().display()
-    );
     let worked = async {
-        Pipeline::connect(&globals.load(None)?).await?.run(shutdown).await;
+        let pipeline = Pipeline::connect(&globals.load(None)?).await?;
+        servers.publish()?;
+        tracing::info!(
+            redis = %servers.redis_url(), mongodb = %servers.mongodb_uri(),
+            "the addresses for other commands are in {}", servers.env_path().display()
+        );
+        pipeline.run(shutdown).await;
         anyhow::Ok(())
     };
     let result = worked.await;
