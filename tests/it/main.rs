@@ -9,3 +9,13 @@ mod support;
 
 mod servers;
 mod store;
+
+mod happy_path;
+mod newest_lands;
+mod plain_producers;
+mod poison;
+mod fetch_failures;
+mod crash;
+mod outage;
+mod ending;
+mod embedded;

@@ -5,6 +5,9 @@ use std::{
     thread,
 };
 
+pub(crate) mod eventually;
+pub(crate) mod feed_server;
+pub(crate) mod process;
 pub(crate) mod servers;
 
 use servers::SharedServers;
