@@ -13,8 +13,9 @@ use crate::shutdown;
 ///
 /// Start as many processes as you like, on as many hosts. Ends on SIGTERM or Ctrl-C: what is held is finished or given back first. A second signal ends at once.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
-  REDIS_URL=redis://cache MONGODB_URI=mongodb://db feedmill worker --concurrency 20")]
+#[command(after_help = "Examples:
+  feedmill worker --concurrency 20
+  REDIS_URL=redis://cache MONGODB_URI=mongodb://db feedmill worker")]
 pub(super) struct WorkerArgs {
     /// Batches being written to MongoDB at the same time [else WORKER_CONCURRENCY]
     #[arg(long, value_name = "N")]
