@@ -114,6 +114,9 @@ impl Embedded {
         let lock = fs::File::create(&lock_path).map_err(|cause| io_error(&lock_path, cause))?;
         lock.try_lock().map_err(|_| EmbeddedError::Locked { folder: folder.clone() })?;
 
+        for kind in [Kind::Redis, Kind::Mongod] {
+            kind.find(&folder)?;
+        }
         let noted_path = data.join("servers.json");
         let noted = fs::read(&noted_path).ok().and_then(|text| serde_json::from_slice(&text).ok());
         let [redis_noted, mongod_noted]: [Option<Address>; 2] = noted.unwrap_or_default();
@@ -128,9 +131,16 @@ impl Embedded {
         let embedded = Self { folder, servers: [redis, mongod], _lock: lock };
         let noted = embedded.servers.each_ref().map(|server| Some(server.address));
         write_whole(&noted_path, &serde_json::to_vec(&noted).expect("numbers are JSON"))?;
-        let variables = format!("REDIS_URL={}\nMONGODB_URI={}\n", embedded.redis_url(), embedded.mongodb_uri());
-        write_whole(&embedded.env_path(), variables.as_bytes())?;
         Ok(embedded)
+    }
+
+    /// Writes the file that tells other commands where the servers are.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::Io`].
+    pub fn publish(&self) -> Result<(), EmbeddedError> {
+        let variables = format!("REDIS_URL={}\nMONGODB_URI={}\n", self.redis_url(), self.mongodb_uri());
+        write_whole(&self.env_path(), variables.as_bytes())
     }
 
     /// Where its Redis listens.

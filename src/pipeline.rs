@@ -129,6 +129,9 @@ impl Pipeline {
             user_agent: config.fetch.user_agent.clone(),
         })?;
         let queues = Queues::open(config).await?;
+        for warning in queues.import.redis().settings_warnings().await {
+            tracing::warn!("{warning}");
+        }
         let store = open_store(config).await?;
         Ok(Self {
             queues,

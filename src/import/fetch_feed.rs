@@ -140,6 +140,7 @@ impl FetchFeed {
                     Next::Retry if !is_last => return Ok(Outcome::Retry(reason)),
                     Next::RetryAfter(wait) if !is_last => return Ok(Outcome::RetryAfter(reason, wait)),
                     Next::Fail | Next::Retry | Next::RetryAfter(_) => tracing::warn!(
+                        target: "feedmill::failed_fetch",
                         feed = %feed.name, import = %import, error = %reason,
                         "fetching feed {} failed; its next slot tries again", feed.name
                     ),

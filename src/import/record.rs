@@ -137,6 +137,10 @@ impl Recorder {
             return Ok(false);
         };
         if state.sealed_at.is_some() {
+            let missing = self.import_queue.close_leftover_import(id).await?;
+            if missing > 0 {
+                tracing::error!(import = %id, missing, "import {id} waited for jobs that do not exist: counted as failed");
+            }
             return Ok(false);
         }
         let Ok(job_id) = JobId::new(&state.feed) else { return Ok(true) };

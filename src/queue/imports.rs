@@ -158,6 +158,20 @@ impl Queue {
         Ok(call.run(&mut self.connection()).await?.decode::<u8>()? == 1)
     }
 
+    /// Closes a sealed import that waits for jobs which do not exist any more, if the queue has no live job. Returns how
+    /// many were missing; they count as failed.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`]; may be repeated.
+    pub async fn close_leftover_import(&self, id: ImportId) -> Result<u64, QueueError> {
+        let keys = self.keys();
+        let hash = keys.import(id);
+        let all = [keys.stream(), keys.delayed(), keys.closing_imports(), hash.as_str()];
+        let mut call = Call::new(&scripts::CLOSE_LEFTOVER, all.into_iter());
+        call.arg(id.to_string());
+        call.run(&mut self.connection()).await?.decode()
+    }
+
     /// Forgets a closed import whose record is written.
     ///
     /// # Errors

@@ -18,6 +18,8 @@ use crate::queue::scripts::JOBS_PER_CALL_MAX;
 const PROMOTE_INTERVAL_MAX: Duration = Duration::from_secs(5);
 /// Time between two looks for consumers that are gone and dead letters that are too many.
 const JANITOR_INTERVAL: Duration = Duration::from_secs(30);
+/// Stalled jobs that a log line names; a worker that died may leave a thousand.
+const STALLED_NAMED: usize = 3;
 /// Pause after a turn that Redis did not answer.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
 
@@ -123,10 +125,14 @@ async fn claim(parts: Arc<Parts>) {
 
 async fn claim_once(parts: &Parts, sweeper: &mut Sweeper) -> Result<(), QueueError> {
     let swept = sweeper.sweep().await?;
-    for id in &swept.stalled {
+    if !swept.stalled.is_empty() {
+        let named: Vec<String> = swept.stalled.iter().take(STALLED_NAMED).map(ToString::to_string).collect();
         tracing::warn!(
-            queue = %parts.queue.name(), job.id = %id,
-            "job {id} stalled: its worker stopped working on it; it waits again, or is a dead letter over max_stalled_count"
+            queue = %parts.queue.name(), stalled = swept.stalled.len(), waiting = swept.waiting, buried = swept.buried,
+            jobs = ?named,
+            "{} jobs stalled: their worker stopped working on them; {} wait again, {} over max_stalled_count are dead \
+             letters",
+            swept.stalled.len(), swept.waiting, swept.buried
         );
     }
     if swept.dropped > 0 {

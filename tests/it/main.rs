@@ -19,3 +19,6 @@ mod crash;
 mod outage;
 mod ending;
 mod embedded;
+
+mod cli;
+mod demo;

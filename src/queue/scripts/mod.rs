@@ -66,6 +66,7 @@ scripts! {
     BEGIN_FETCH = ["head"] "begin_fetch";
     FINISH_FETCH = ["head", "imports"] "finish_fetch";
     SEAL_IMPORT = ["head", "imports"] "seal_import";
+    CLOSE_LEFTOVER = ["head", "imports"] "close_leftover";
     RELEASE_IMPORT = [] "release_import";
 }
 
