@@ -114,6 +114,9 @@ impl Embedded {
         let lock = fs::File::create(&lock_path).map_err(|cause| io_error(&lock_path, cause))?;
         lock.try_lock().map_err(|_| EmbeddedError::Locked { folder: folder.clone() })?;
 
+        for kind in [Kind::Redis, Kind::Mongod] {
+            kind.find(&folder)?;
+        }
         let noted_path = data.join("servers.json");
         let noted = fs::read(&noted_path).ok().and_then(|text| serde_json::from_slice(&text).ok());
         let [redis_noted, mongod_noted]: [Option<Address>; 2] = noted.unwrap_or_default();

@@ -148,11 +148,20 @@ impl Queue {
 #[non_exhaustive]
 pub enum QueueError {
     /// The server cannot be reached.
-    #[error("cannot reach Redis at {address}: is it running, and is REDIS_URL right?")]
+    #[error("cannot reach Redis at {address}; start it, or set REDIS_URL to where it runs")]
     Unreachable {
         /// Host and port.
         address: String,
         /// What the client library says.
+        #[source]
+        cause: RedisError,
+    },
+    /// The server does not let us in.
+    #[error("Redis at {address} refused the login; check user and password in REDIS_URL")]
+    Login {
+        /// Host and port.
+        address: String,
+        /// What the client library says; user and password are not in it.
         #[source]
         cause: RedisError,
     },
@@ -209,6 +218,14 @@ pub enum QueueError {
 }
 
 impl QueueError {
+    /// An error of making a connection to `address`.
+    pub(crate) fn from_connecting(address: &str, cause: RedisError) -> Self {
+        let address = address.to_owned();
+        let is_login = cause.kind() == redis::ErrorKind::AuthenticationFailed
+            || matches!(cause.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"));
+        if is_login { Self::Login { address, cause } } else { Self::Unreachable { address, cause } }
+    }
+
     pub(crate) fn from_redis(operation: &'static str, cause: RedisError) -> Self {
         Self::Redis { operation, cause }
     }
@@ -217,7 +234,8 @@ impl QueueError {
     /// known then about whether the operation was carried out.
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            // A password is changed at the server and here one after the other.
+            Self::Unreachable { .. } | Self::Login { .. } => true,
             Self::Redis { cause, .. } => {
                 cause.is_io_error()
                     || cause.is_timeout()
@@ -244,9 +262,11 @@ impl QueueError {
 
     /// Whether the consumer group is missing.
     pub(crate) fn is_group_lost(&self) -> bool {
-        // from inside a script the code arrives as part of the text
+        // From inside a script the code arrives as part of the text. UNBLOCKED is what a read is told that blocked while
+        // the group went.
         matches!(self, Self::Redis { cause, .. }
-            if cause.code() == Some("NOGROUP") || cause.detail().is_some_and(|text| text.contains("NOGROUP")))
+            if matches!(cause.code(), Some("NOGROUP" | "UNBLOCKED"))
+                || cause.detail().is_some_and(|text| text.contains("NOGROUP")))
     }
 }
 

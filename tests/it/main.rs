@@ -8,4 +8,20 @@
 mod support;
 
 mod servers;
+mod audit;
+mod enqueue;
+mod delivery;
 mod store;
+
+mod happy_path;
+mod newest_lands;
+mod plain_producers;
+mod poison;
+mod fetch_failures;
+mod crash;
+mod outage;
+mod ending;
+mod embedded;
+
+mod cli;
+mod demo;
