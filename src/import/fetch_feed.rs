@@ -117,10 +117,14 @@ impl FetchFeed {
         let mut map_front = [0; 8];
         map_front.copy_from_slice(&seen::header(0)[..8]);
         let remember = self.remember_for(feed);
-        let Some(begun) = self.import_queue.begin_fetch(import, opening, map_front, remember).await? else {
+        let Some(mut begun) = self.import_queue.begin_fetch(import, opening, map_front, remember).await? else {
             return Ok(Outcome::Done);
         };
-        let end = self.get(feed, task, &begun).await;
+        if begun.feed.url.as_deref() != Some(feed.url.as_str()) {
+            begun.feed.forget_address();
+        }
+        let mut end = self.get(feed, task, &begun).await;
+        end.moved_to = end.moved_to.or_else(|| begun.feed.moved_to.clone());
         let fetch = Fetch { handler: self, feed, import, begun: &begun, remember };
         match end.result {
             Ok(Content::NotModified) => fetch.finish_unmodified(end.status, end.moved_to).await?,
@@ -158,11 +162,9 @@ impl FetchFeed {
     /// The GET and the parser.
     async fn get(&self, feed: &Feed, task: &FetchTask, begun: &BegunFetch) -> FetchEnd {
         let memory = &begun.feed;
-        // What is remembered belongs to the address it was learned from.
-        let is_same_address = memory.url.as_deref() == Some(feed.url.as_str());
-        let moved_to = memory.moved_to.as_ref().filter(|_| is_same_address).and_then(|url| url.parse().ok());
+        let moved_to = memory.moved_to.as_ref().and_then(|url| url.parse().ok());
         // After a restart Redis may have lost items whose validators it kept.
-        let is_conditional = is_same_address && !task.force && memory.run_id.as_deref() == Some(&begun.run_id);
+        let is_conditional = !task.force && memory.run_id.as_deref() == Some(&begun.run_id);
         let validators = if is_conditional {
             Validators { etag: memory.etag.clone(), last_modified: memory.last_modified.clone() }
         } else {
@@ -265,7 +267,7 @@ impl Fetch<'_> {
             } else {
                 NewValidators::Clear
             },
-            moved_to: moved_to.as_deref(),
+            moved_to: Some(moved_to.as_deref().unwrap_or_default()),
             items: n_items,
             repeated,
             refused: &taken.refused,
@@ -280,7 +282,8 @@ impl Fetch<'_> {
 
     async fn finish_unmodified(&self, status: Option<u16>, moved_to: Option<String>) -> Result<(), QueueError> {
         let items = SeenMap::decode(Some(&self.begun.seen)).shown_last();
-        let finished = FinishedFetch { moved_to: moved_to.as_deref(), items, ..self.finished() };
+        let moved = Some(moved_to.as_deref().unwrap_or_default());
+        let finished = FinishedFetch { moved_to: moved, items, ..self.finished() };
         let counts = self.handler.import_queue.finish_fetch(&finished).await?;
         self.log(counts, status);
         self.write_status(status, None, moved_to).await;
@@ -292,6 +295,8 @@ impl Fetch<'_> {
             consecutive_failures: self.begun.feed.consecutive_failures.saturating_add(1),
             // Where it had moved to may be what fails: the next fetch asks at the configured address again.
             moved_to: Some(""),
+            // Those of another address are no good here.
+            validators: if self.begun.feed.url.is_none() { NewValidators::Clear } else { NewValidators::Keep },
             error: Some(reason),
             ..self.finished()
         };
@@ -417,7 +422,7 @@ impl Fetch<'_> {
             next_fetch_at: self.feed.schedule.as_ref().and_then(|schedule| schedule.next_after(now)),
             consecutive_failures: failures,
             last_error: error.map(str::to_owned),
-            moved_to: moved_to.or_else(|| self.begun.feed.moved_to.clone()).filter(|_| error.is_none()),
+            moved_to: moved_to.filter(|_| error.is_none()),
         };
         while let Err(error) = self.handler.store.upsert_feed(&state, self.begun.version.0).await {
             tracing::warn!(

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::scripts::{self, Call, element};
 use super::{GROUP, LISTED_FAILURES_MAX, Queue, QueueError, millis};
-use crate::job::JobId;
+use crate::job::{ID_BYTES_MAX, JobId};
 
 /// Entries looked at in one call: XAUTOCLAIM looks at ten times as many, which costs Redis about 1.5 ms.
 const PAGE: usize = 100;
@@ -112,7 +112,8 @@ impl Sweeper {
             .arg(keys.job_prefix())
             .arg(keys.import_prefix())
             .arg(self.queue.events_max())
-            .arg(LISTED_FAILURES_MAX);
+            .arg(LISTED_FAILURES_MAX)
+            .arg(ID_BYTES_MAX);
         let (script, mut elements) = call.run(&mut self.queue.connection()).await?.array()?;
         if elements.len() < 4 {
             return Err(QueueError::Reply { script: script.name, detail: "fewer than four elements".to_owned() });

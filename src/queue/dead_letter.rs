@@ -18,7 +18,7 @@ use redis::streams::StreamRangeReply;
 use super::read::UnreadableEntry;
 use super::scripts::{self, Call, JOBS_PER_CALL_MAX};
 use super::settle::cut;
-use super::{GROUP, Queue, QueueError, Settled};
+use super::{GROUP, LISTED_FAILURES_MAX, Queue, QueueError, Settled};
 use crate::job::{EntryId, Job, JobId};
 
 /// A dead letter.
@@ -69,7 +69,7 @@ impl Queue {
     pub async fn bury_entry(&self, consumer: &str, unreadable: &UnreadableEntry) -> Result<Settled, QueueError> {
         let keys = self.keys();
         let job_key = unreadable.id.as_ref().map_or_else(|| keys.meta().as_bytes().to_vec(), |id| keys.job(id));
-        let fixed = [keys.stream(), keys.dead(), keys.meta(), keys.events(), keys.failures()];
+        let fixed = [keys.stream(), keys.dead(), keys.meta(), keys.events(), keys.failures(), keys.closing_imports()];
         let all: Vec<&[u8]> = fixed.iter().map(|key| key.as_bytes()).chain([&job_key[..]]).collect();
         let mut call = Call::new(&scripts::BURY_ENTRY, all.into_iter());
         call.arg(GROUP)
@@ -78,7 +78,9 @@ impl Queue {
             .arg(unreadable.entry.to_string())
             .arg(unreadable.id.as_ref().map_or(&[][..], JobId::as_bytes))
             .arg(cut(&unreadable.reason))
-            .arg(&unreadable.raw[..]);
+            .arg(&unreadable.raw[..])
+            .arg(keys.import_prefix())
+            .arg(LISTED_FAILURES_MAX);
         let letter: String = call.run(&mut self.connection()).await?.decode()?;
         match letter.as_str() {
             "F" => Ok(Settled::Settled),
@@ -206,7 +208,11 @@ impl Queue {
         let feed = match &letter.id {
             Some(id) => {
                 let value = redis::cmd("GET").arg(&job_key).query_async(&mut self.connection()).await;
-                let value: Option<Vec<u8>> = value.map_err(|cause| QueueError::from_redis("GET", cause))?;
+                let value: Option<Vec<u8>> = match value {
+                    // a key of another type is no guard, and must not keep the letters behind this one for ever
+                    Err(cause) if cause.code() == Some("WRONGTYPE") => None,
+                    read => read.map_err(|cause| QueueError::from_redis("GET", cause))?,
+                };
                 value.and_then(|value| Job::decode(id.clone(), value).ok()).and_then(|job| job.feed)
             }
             None => None,
@@ -231,9 +237,11 @@ impl Queue {
 fn decode_letter(entry: &redis::streams::StreamId) -> Result<DeadLetter, QueueError> {
     let unexpected =
         |what: &str| QueueError::Reply { script: "XRANGE", detail: format!("dead letter {} has no {what}", entry.id) };
-    let id = match entry.get::<Vec<u8>>("id") {
-        Some(id) => Some(JobId::new(id)?),
-        None => None,
+    // One letter with an id that no job can have must not hide all the others.
+    let (id, raw) = match entry.get::<Vec<u8>>("id").map(|bytes| (JobId::new(&bytes).ok(), bytes)) {
+        Some((None, bytes)) => (None, Some(bytes)),
+        Some((id, _)) => (id, entry.get("raw")),
+        None => (None, entry.get("raw")),
     };
     let at = entry.get::<u64>("at").ok_or_else(|| unexpected("time"))?;
     Ok(DeadLetter {
@@ -243,6 +251,6 @@ fn decode_letter(entry: &redis::streams::StreamId) -> Result<DeadLetter, QueueEr
         attempts: entry.get("attempts").ok_or_else(|| unexpected("attempts"))?,
         at: UNIX_EPOCH + Duration::from_millis(at),
         consumer: entry.get("consumer").unwrap_or_default(),
-        raw: entry.get("raw"),
+        raw,
     })
 }

@@ -69,7 +69,7 @@ pub struct FinishedFetch<'a> {
     pub remember: Duration,
     /// What happens to the validators.
     pub validators: NewValidators<'a>,
-    /// Where the feed has moved for good, if this fetch learned it; empty: it has not moved after all.
+    /// Where the feed has moved for good; empty: it has not. `None` leaves what is known.
     pub moved_to: Option<&'a str>,
     /// Fetches that failed one after the other, this one included.
     pub consecutive_failures: u32,
@@ -221,6 +221,15 @@ impl Queue {
 }
 
 impl FeedMemory {
+    /// Forgets what was learned from the address of the feed, because it has another one now.
+    pub fn forget_address(&mut self) {
+        *self = Self {
+            last_fetch_at: self.last_fetch_at,
+            consecutive_failures: self.consecutive_failures,
+            ..Self::default()
+        };
+    }
+
     fn from_fields(fields: &[Vec<u8>]) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut fields: HashMap<String, String> =

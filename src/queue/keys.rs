@@ -5,7 +5,7 @@
 //!
 //! | key | type | holds |
 //! |---|---|---|
-//! | `:stream` | stream | waiting and active jobs: field `id`; a plain producer's entry: field `json` |
+//! | `:stream` | stream | waiting and active jobs: field `id`; a plain producer's entry: field `json` (claimed once: also `stalls`, `added`) |
 //! | `:job:<id>` | string | guard and job in one: head, envelope |
 //! | `:delayed` | zset | job id by due time (ms) |
 //! | `:failures` | hash | job id → MessagePack `[first failure (ms), last failure (ms), error]` |

@@ -262,9 +262,11 @@ impl QueueError {
 
     /// Whether the consumer group is missing.
     pub(crate) fn is_group_lost(&self) -> bool {
-        // from inside a script the code arrives as part of the text
+        // From inside a script the code arrives as part of the text. UNBLOCKED is what a read is told that blocked while
+        // the group went.
         matches!(self, Self::Redis { cause, .. }
-            if cause.code() == Some("NOGROUP") || cause.detail().is_some_and(|text| text.contains("NOGROUP")))
+            if matches!(cause.code(), Some("NOGROUP" | "UNBLOCKED"))
+                || cause.detail().is_some_and(|text| text.contains("NOGROUP")))
     }
 }
 

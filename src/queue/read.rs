@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   stream ──XREADGROUP──▶ entries ──MGET──▶ deliveries
-//!                             │ plain producer's json ──adopt──▶ delivery
+//!                             │ plain producer's json ──adopt──▶ waiting
 //!                             └ unreadable, payload lost ──▶ dead letter
 //! ```
 //!
@@ -58,14 +58,20 @@ pub enum Entry {
     /// A job.
     Job(Box<Delivery>),
     /// A plain producer's: to be adopted, see [`Queue::adopt`].
-    Plain {
-        /// Its entry id.
-        entry: EntryId,
-        /// Its field `json`.
-        json: Vec<u8>,
-    },
+    Plain(PlainEntry),
     /// No job can be made of it: to be given to [`Queue::bury_entry`], which drops it if its job stands elsewhere.
     Unreadable(UnreadableEntry),
+}
+
+/// An entry that a plain producer added.
+#[derive(Debug)]
+pub struct PlainEntry {
+    /// Its entry id.
+    pub entry: EntryId,
+    /// The entry id it was added with: another one when it was claimed since. Its time is the version.
+    pub added: EntryId,
+    /// Its field `json`.
+    pub json: Vec<u8>,
 }
 
 /// An entry that no job can be made of.
@@ -91,12 +97,12 @@ pub struct ReadReply {
 }
 
 /// What came of adopting a plain producer's entry.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adopted {
-    /// It is a job now, and this consumer's.
-    Delivery(Box<Delivery>),
-    /// It went into a job that stands already, or was put back as a job of its own: somebody reads it later.
-    Elsewhere,
+    /// It is a job now, and waits.
+    Enqueued,
+    /// A job with this id lives; its content was replaced by this newer one.
+    Changed,
     /// A job with this id lives and is as new.
     Duplicate,
     /// Somebody else has it.
@@ -128,15 +134,15 @@ impl Queue {
         Reader { queue: self.clone(), consumer: consumer.into(), connection: None, client_id: Arc::default() }
     }
 
-    /// Makes a job of a plain producer's entry: guard and head as if it had been enqueued here.
+    /// Makes a job of a plain producer's entry, as if it had been enqueued here: it waits, with an entry of our own.
     ///
-    /// Its version is the time of the entry.
+    /// Its version is the time at which it was added.
     ///
     /// # Errors
     /// [`QueueError`]; the entry is still pending then.
-    pub async fn adopt(&self, entry: EntryId, id: JobId, envelope: Envelope<'_>) -> Result<Adopted, QueueError> {
+    pub async fn adopt(&self, plain: &PlainEntry, id: &JobId, envelope: Envelope<'_>) -> Result<Adopted, QueueError> {
         let keys = self.keys();
-        let job_key = keys.job(&id);
+        let job_key = keys.job(id);
         let all: [&[u8]; 7] = [
             keys.stream().as_bytes(),
             keys.delayed().as_bytes(),
@@ -146,34 +152,21 @@ impl Queue {
             keys.closing_imports().as_bytes(),
             &job_key,
         ];
-        let version = Version(entry.ms.saturating_mul(1000));
+        // of two entries of one millisecond the later one is the newer
+        let version = Version(plain.added.ms.saturating_mul(1000).saturating_add(plain.added.seq.min(999)));
         let mut encoded = Vec::new();
         envelope.encode_into(&mut encoded);
-        let packed = entry.packed();
         let mut call = Call::new(&scripts::ADOPT, all.into_iter());
         call.arg(GROUP)
             .arg(keys.import_prefix())
-            .arg(entry.to_string())
-            .arg(packed.as_ref().map_or(&[][..], |packed| &packed[..]))
+            .arg(plain.entry.to_string())
             .arg(id.as_bytes())
             .arg(&version.to_bytes()[..])
             .arg(encoded);
         let letter: String = call.run(&mut self.connection()).await?.decode()?;
         match letter.as_str() {
-            "A" => {
-                let value = redis::cmd("GET").arg(&job_key).query_async(&mut self.connection()).await;
-                let value: Option<Vec<u8>> = value.map_err(|cause| QueueError::from_redis("GET", cause))?;
-                // Changed or taken over in between: whoever did that reads it.
-                let Some(job) = value.and_then(|value| Job::decode(id.clone(), value).ok()) else {
-                    return Ok(Adopted::Elsewhere);
-                };
-                if job.head.entry != Some(entry) {
-                    return Ok(Adopted::Elsewhere);
-                }
-                let lease = Lease { id, entry, version: job.head.version };
-                Ok(Adopted::Delivery(Box::new(Delivery { job, lease })))
-            }
-            "C" => Ok(Adopted::Elsewhere),
+            "E" => Ok(Adopted::Enqueued),
+            "C" => Ok(Adopted::Changed),
             "D" => Ok(Adopted::Duplicate),
             "L" => Ok(Adopted::Lost),
             "X" => Ok(Adopted::Refused),
@@ -280,7 +273,9 @@ impl Reader {
         };
         let Some(id) = field(&fields, b"id") else {
             if let Some(at) = fields.iter().position(|(name, _)| name == b"json") {
-                return Entry::Plain { entry, json: fields.swap_remove(at).1 };
+                let added = field(&fields, b"added").and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
+                let json = fields.swap_remove(at).1;
+                return Entry::Plain(PlainEntry { entry, added: added.unwrap_or(entry), json });
             }
             let raw = rmp_serde::to_vec(&fields).unwrap_or_default();
             return unreadable(None, "an entry with neither an id nor json".to_owned(), raw);

@@ -16,9 +16,9 @@ use super::buffer::Buffer;
 use super::flight::{Gate, fly};
 use super::{Handler, Parts};
 use crate::error::chain;
-use crate::job::{EntryId, Envelope};
+use crate::job::Envelope;
 use crate::queue::QueueError;
-use crate::queue::read::{Adopted, BLOCK_MAX, Entry, ReadReply, Reader, Unblocker, UnreadableEntry};
+use crate::queue::read::{Adopted, BLOCK_MAX, Entry, PlainEntry, ReadReply, Reader, Unblocker, UnreadableEntry};
 use crate::queue::scripts::JOBS_PER_CALL_MAX;
 
 /// Pause after a failed read, before the connection is made anew.
@@ -160,29 +160,28 @@ impl<H: Handler> Dispatcher<H> {
                     self.parts.leases.add(&delivery);
                     self.buffer.push(*delivery, now);
                 }
-                Entry::Plain { entry, json } => self.adopt(entry, json, now).await,
+                Entry::Plain(plain) => self.adopt(plain).await,
                 Entry::Unreadable(unreadable) => self.bury(&unreadable).await,
             }
         }
     }
 
     /// Makes a job of a plain producer's entry, or a dead letter. On an outage the entry stays pending and is claimed.
-    async fn adopt(&mut self, entry: EntryId, json: Vec<u8>, now: Instant) {
-        let adoption = match self.handler.adopt(&json) {
+    async fn adopt(&self, plain: PlainEntry) {
+        let refused =
+            |plain: PlainEntry, reason| UnreadableEntry { entry: plain.entry, id: None, reason, raw: plain.json };
+        let adoption = match self.handler.adopt(&plain.json) {
             Ok(adoption) => adoption,
-            Err(reason) => return self.bury(&UnreadableEntry { entry, id: None, reason, raw: json }).await,
+            Err(reason) => return self.bury(&refused(plain, reason)).await,
         };
         let envelope =
             Envelope { payload: &adoption.payload, fingerprint: adoption.fingerprint, ..Envelope::default() };
-        match self.parts.queue.adopt(entry, adoption.id.clone(), envelope).await {
-            Ok(Adopted::Delivery(delivery)) => {
-                self.parts.leases.add(&delivery);
-                self.buffer.push(*delivery, now);
-            }
-            Ok(Adopted::Elsewhere | Adopted::Duplicate | Adopted::Lost) => {}
+        match self.parts.queue.adopt(&plain, &adoption.id, envelope).await {
+            // it is read again as any job, by whoever comes first
+            Ok(Adopted::Enqueued | Adopted::Changed | Adopted::Duplicate | Adopted::Lost) => {}
             Ok(Adopted::Refused) => {
                 let reason = format!("the key of job {} is of another type", adoption.id);
-                self.bury(&UnreadableEntry { entry, id: None, reason, raw: json }).await;
+                self.bury(&refused(plain, reason)).await;
             }
             Err(error) => tracing::warn!(
                 queue = %self.parts.queue.name(), job.id = %adoption.id, error = %chain(&error),

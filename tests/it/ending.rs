@@ -1,1 +1,128 @@
-//! x
+//! SIGTERM: a worker finishes or gives back what it holds, in time, and no job pays for it.
+
+use std::time::Duration;
+
+use feedmill::pipeline::Queues;
+
+use crate::support::{
+    eventually::eventually,
+    feed_server::{FeedServer, Page, small_items},
+    process::{Mill, PATIENCE},
+    servers::OwnMongod,
+};
+
+const ITEMS: u64 = 10_000;
+
+/// A worker ends: from the signal to the exit of an idle process.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+fn large_import(mill: &mut Mill, server: &FeedServer) {
+    server.put("/large", Page::generated(small_items(ITEMS as usize, 1)));
+    mill.feed("large", &server.url("/large"), Some("large"));
+    mill.set("stream.job_import_queue.concurrency", 4);
+    mill.set("stream.job_import_queue.batch_size", 50);
+}
+
+async fn in_the_middle(mill: &Mill) {
+    let documents = mill.documents().await;
+    eventually("a part of the documents", PATIENCE, async || {
+        (documents.estimated_document_count().await.unwrap() > 1000).then_some(())
+    })
+    .await;
+}
+
+/// Nothing is held, no consumer is left, and no job has paid for it.
+async fn assert_all_given_back(queues: &Queues) {
+    for queue in [&queues.import, &queues.fetch] {
+        let counts = queue.counts().await.unwrap();
+        assert_eq!((counts.active, counts.delayed, counts.failed), (0, 0, 0), "{counts:?}");
+        assert!(!["retried", "failed", "stalled"].iter().any(|total| counts.totals.contains_key(*total)), "{counts:?}");
+        assert_eq!(queue.live_consumers().await.unwrap(), Vec::<String>::new());
+    }
+    assert!(queues.import.counts().await.unwrap().waiting > 0, "there is something left to do");
+}
+
+#[tokio::test]
+async fn a_worker_that_is_told_to_end_leaves_nothing_pending_and_another_one_finishes() {
+    let (server, mut mill) = (FeedServer::start(), Mill::new());
+    large_import(&mut mill, &server);
+    let mut worker = mill.worker().await;
+    let queues = mill.queues().await;
+    mill.fetch(&["large"]).await;
+    in_the_middle(&mill).await;
+    worker.term();
+    let (status, took) = worker.wait(PATIENCE).await;
+    assert_eq!(status.code(), Some(0));
+    assert!(took < Duration::from_secs(10), "within shutdown_timeout: {took:?}");
+    assert_all_given_back(&queues).await;
+
+    let _other = mill.worker().await;
+    mill.through(&queues).await;
+    mill.assert_clean(&queues, ITEMS).await;
+    let record = &mill.records().await[0];
+    assert_eq!([record.new, record.inserted], [ITEMS, ITEMS], "what was written was also settled");
+}
+
+#[tokio::test]
+async fn a_worker_that_cannot_finish_gives_everything_back_at_shutdown_timeout() {
+    let (server, mongod) = (FeedServer::start(), OwnMongod::start());
+    let mut mill = Mill::on_mongod(&mongod);
+    large_import(&mut mill, &server);
+    for queue in ["job_import_queue", "feed_fetch_queue"] {
+        mill.set(&format!("stream.{queue}.shutdown_timeout"), "3s");
+    }
+    let mut worker = mill.worker().await;
+    let queues = mill.queues().await;
+    mill.fetch(&["large"]).await;
+    in_the_middle(&mill).await;
+    mongod.stop();
+    worker.term();
+    let (status, took) = worker.wait(PATIENCE).await;
+    assert_eq!(status.code(), Some(0));
+    let timeout = Duration::from_secs(3);
+    assert!(took >= timeout - AT_ONCE && took < timeout + AT_ONCE, "at shutdown_timeout: {took:?}");
+    assert_all_given_back(&queues).await;
+
+    mongod.cont();
+    let _other = mill.worker().await;
+    mill.through(&queues).await;
+    mill.assert_clean(&queues, ITEMS).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_a_worker_at_once() {
+    let (server, mongod) = (FeedServer::start(), OwnMongod::start());
+    let mut mill = Mill::on_mongod(&mongod);
+    large_import(&mut mill, &server);
+    let mut worker = mill.worker().await;
+    let queues = mill.queues().await;
+    mill.fetch(&["large"]).await;
+    in_the_middle(&mill).await;
+    mongod.stop();
+    worker.term();
+    eventually("the first signal is heard", PATIENCE, async || {
+        worker.stderr().contains("a second signal").then_some(())
+    })
+    .await;
+    worker.term();
+    let (status, took) = worker.wait(PATIENCE).await;
+    assert_eq!(status.code(), Some(130));
+    assert!(took < AT_ONCE, "{took:?}");
+    assert!(queues.import.counts().await.unwrap().active > 0, "what it held is claimed later");
+
+    mongod.cont();
+    let _other = mill.worker().await;
+    mill.through(&queues).await;
+    mill.assert_clean(&queues, ITEMS).await;
+}
+
+#[tokio::test]
+async fn an_idle_worker_ends_at_once() {
+    let mill = Mill::new();
+    let mut worker = mill.worker().await;
+    worker.term();
+    let (status, took) = worker.wait(PATIENCE).await;
+    assert_eq!(status.code(), Some(0));
+    assert!(took < AT_ONCE, "{took:?}");
+    assert!(mill.queues().await.import.live_consumers().await.unwrap().is_empty());
+}

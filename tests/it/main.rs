@@ -8,6 +8,9 @@
 mod support;
 
 mod servers;
+mod audit;
+mod enqueue;
+mod delivery;
 mod store;
 
 mod happy_path;

@@ -1,4 +1,4 @@
--- Shared by the scripts that give up on jobs (bury.lua, claim.lua): put behind imports.lua when they are loaded.
+-- Shared by the scripts that give up on jobs (bury.lua, bury_entry.lua, claim.lua): put behind imports.lua when they are loaded.
 
 -- Makes a dead letter of a job with a head. The caller drops its entry and counts it.
 local function bury(key, head, id, reason, attempts, consumer, exhausted, keys, options)

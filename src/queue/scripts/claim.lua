@@ -8,13 +8,13 @@
 --       6 events (stream)
 -- ARGV  1 group · 2 consumer that claims · 3 idle time from which an entry is stalled (ms) · 4 cursor · 5 page size
 --       6 most stalls · 7 prefix of job keys · 8 prefix of import keys · 9 most events kept (0: none are written)
---       10 most failures an import lists
+--       10 most failures an import lists · 11 longest job id (bytes)
 -- Returns {next cursor ("0-0": the sweep is through), waiting again, buried, dropped, ids of the stalled jobs…}
 
 local stream, dead, failures, meta, closing, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local group, consumer, min_idle, cursor, page = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local stalls_max, job_prefix, import_prefix = tonumber(ARGV[6]), ARGV[7], ARGV[8]
-local events_max, listed_max = tonumber(ARGV[9]), tonumber(ARGV[10])
+local events_max, listed_max, id_max = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local REASON = 'job stalled more than allowable limit'
 local burial_keys = {dead = dead, failures = failures, events = events, closing = closing}
 local burial_options = {import_prefix = import_prefix, events_max = events_max, listed_max = listed_max}
@@ -69,14 +69,15 @@ local function take_over_job(entry, id)
   end -- else the job stands elsewhere and this entry is a leftover
 end
 
--- One entry of a plain producer that no worker lived to adopt: it has no head, so it carries its stalls along.
+-- One entry of a plain producer that no worker lived to adopt: it has no head, so it carries along its stalls and the
+-- entry id it was added with, which is its version.
 local function take_over_plain(entry, fields)
   local stalls = tonumber(fields.stalls or 0) + 1
   stall_event(entry)
   if stalls > stalls_max then
     bury_unreadable(entry, REASON, nil, fields.json)
   else
-    redis.call('XADD', stream, '*', 'json', fields.json, 'stalls', stalls)
+    redis.call('XADD', stream, '*', 'json', fields.json, 'stalls', stalls, 'added', fields.added or entry)
     n_waiting = n_waiting + 1
   end
 end
@@ -90,7 +91,9 @@ for _, entry in ipairs(reply[2]) do
     for i = 1, #found[2], 2 do
       fields[found[2][i]] = found[2][i + 1]
     end
-    if fields.id then
+    if fields.id and (fields.id == '' or #fields.id > id_max) then
+      bury_unreadable(entry, 'an entry with an id that no job can have', nil, fields.id)
+    elseif fields.id then
       take_over_job(entry, fields.id)
     elseif fields.json then
       take_over_plain(entry, fields)

@@ -28,18 +28,10 @@ if fetch_version ~= '' then
   end
 end
 
+local places = {s = stream, d = delayed, f = dead}
 local statuses, errors, records, changes = {}, {}, {}, {}
 local n_enqueued, n_changed, n_duplicate = 0, 0, 0
 local clock = now_us()
-
--- Whether the structure that the head names really holds the job: a guard whose job is gone must not block its id.
-local function stands(head, place, id)
-  if place == 's' or place == 'f' then
-    local entry = unpacked(string.sub(head, 2, 11))
-    return #redis.call('XRANGE', place == 's' and stream or dead, entry, entry) > 0
-  end
-  return redis.call('ZSCORE', delayed, id)
-end
 
 for i = FIRST_KEY, #KEYS do
   local key, at = KEYS[i], FIRST_ARG + (i - FIRST_KEY) * ARGS
@@ -54,7 +46,7 @@ for i = FIRST_KEY, #KEYS do
   if err then
     status = 'X'
     errors[#errors + 1] = err
-  elseif not head or not stands(head, place, id) then
+  elseif not head or not stands(head, id, places) then
     status = 'E'
     if head then -- a guard without a job: what it counted for will never settle
       redis.call('HDEL', failures, id)

@@ -52,6 +52,17 @@ local function holds(head, ref)
   return head and string.sub(head, 1, 1) == 's' and string.sub(head, 2, 11) == ref
 end
 
+-- Whether the structure that the head names really holds the job: a guard whose job is gone must not block its id.
+-- `places`: the keys by the byte of the place.
+local function stands(head, id, places)
+  local place = string.sub(head, 1, 1)
+  if place == 'd' then
+    return redis.call('ZSCORE', places.d, id)
+  end
+  local entry = unpacked(string.sub(head, 2, 11))
+  return places[place] and #redis.call('XRANGE', places[place], entry, entry) > 0
+end
+
 -- Puts a job (back) on the stream: new entry at the tail, head in the stream. `attempts` (one byte) replaces the count.
 local function put_on_stream(stream, key, id, attempts)
   local entry = redis.call('XADD', stream, '*', 'id', id)

@@ -48,7 +48,7 @@ scripts! {
     BACK_OFF = ["head"] "back_off";
     PROMOTE = ["head"] "promote";
     BURY = ["head", "imports", "burial"] "bury";
-    BURY_ENTRY = ["head"] "bury_entry";
+    BURY_ENTRY = ["head", "imports", "burial"] "bury_entry";
     REDRIVE = ["head", "imports"] "redrive";
     DISCARD = ["head"] "discard";
     GIVE_BACK = ["head"] "give_back";

@@ -10,6 +10,10 @@ pub(crate) mod feed_server;
 pub(crate) mod process;
 pub(crate) mod servers;
 pub(crate) mod shell;
+pub(crate) mod wait;
+
+pub(crate) mod audit;
+pub(crate) mod jobs;
 
 use servers::SharedServers;
 

@@ -14,7 +14,11 @@ use feedmill::{
     pipeline::Queues,
     store::{ImportRecord, JOBS, Store},
 };
-use mongodb::bson::{Document, doc};
+use mongodb::{
+    IndexModel,
+    bson::{Document, doc},
+    options::IndexOptions,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use toml::{Table, Value};
@@ -245,20 +249,17 @@ impl Mill {
         self.store().await.list_imports(1000, None).await.unwrap()
     }
 
-    /// Makes MongoDB refuse documents whose title begins with "bad".
+    /// Makes MongoDB refuse documents with the title "bad", with an error that may pass: somebody has put an index for
+    /// places on the titles.
     pub(crate) async fn refuse_bad_titles(&self) {
-        self.set_validator(doc! { "title": { "$not": { "$regex": "^bad" } } }).await;
+        let options = IndexOptions::builder().name("bad".to_owned()).partial_filter_expression(doc! { "title": "bad" });
+        let index = IndexModel::builder().keys(doc! { "title": "2dsphere" }).options(options.build()).build();
+        self.documents().await.create_index(index).await.unwrap();
     }
 
-    /// Makes MongoDB take all documents again.
-    pub(crate) async fn refuse_nothing(&self) {
-        self.set_validator(doc! {}).await;
-    }
-
-    async fn set_validator(&self, validator: Document) {
-        let store = self.store().await;
-        store.ensure_indexes().await.unwrap(); // creates the collection
-        store.database().run_command(doc! { "collMod": JOBS, "validator": validator }).await.unwrap();
+    /// Ends [`Self::refuse_bad_titles`].
+    pub(crate) async fn accept_bad_titles(&self) {
+        self.documents().await.drop_index("bad").await.unwrap();
     }
 
     /// Title of the document with this guid, if there is one.

@@ -1,0 +1,200 @@
+//! Builders: queues under a prefix of their own, jobs, fetches that enqueue items, and reads.
+
+use std::time::Duration;
+
+use feedmill::{
+    job::{Envelope, ImportId, JobId, Version},
+    queue::{
+        Events, Queue, Redis,
+        enqueue::{Enqueued, FetchScope, NewItem, NewJob},
+        feed_memory::{FinishedFetch, NewValidators, SealedCounts},
+        imports::{ImportState, Opening},
+        read::{Delivery, Entry, Reader},
+    },
+};
+use redis::aio::MultiplexedConnection;
+
+use super::{
+    redis_prefix,
+    servers::{OwnRedis, SharedServers},
+    wait::eventually,
+};
+
+/// Above any payload of a test.
+pub(crate) const PAYLOAD_MAX: usize = 1 << 20;
+/// Long compared with a test.
+pub(crate) const REMEMBER: Duration = Duration::from_mins(5);
+/// Begins a seen map; what the bytes mean does not matter to a queue.
+pub(crate) const MAP_FRONT: [u8; 8] = [0xF1, 0, 0, 0, 0, 0, 0, 0];
+/// Length of a seen map without records.
+pub(crate) const MAP_HEADER_BYTES: usize = 16;
+
+/// A queue on the shared Redis that no other test uses.
+pub(crate) async fn queue() -> Queue {
+    queue_at(&SharedServers::of_this_run().redis_url()).await
+}
+
+/// As [`queue`], on the server of this address.
+pub(crate) async fn queue_at(url: &str) -> Queue {
+    queue_under(url, &redis_prefix()).await
+}
+
+/// A queue under a prefix that is in use already, as another process would open it.
+pub(crate) async fn queue_under(url: &str, prefix: &str) -> Queue {
+    let redis = Redis::connect(url, prefix).await.unwrap();
+    Queue::open(&redis, "jobs", Events::Failures).await.unwrap()
+}
+
+/// A connection of its own to the server of a queue, to look at and to break what is there.
+pub(crate) async fn connection(queue: &Queue) -> MultiplexedConnection {
+    let client = redis::Client::open(format!("redis://{}", queue.redis().address())).unwrap();
+    client.get_multiplexed_async_connection().await.unwrap()
+}
+
+pub(crate) fn id(bytes: impl AsRef<[u8]>) -> JobId {
+    JobId::new(bytes).unwrap()
+}
+
+pub(crate) fn new_job(job: &JobId) -> NewJob<'static> {
+    NewJob { id: job.clone(), envelope: Envelope { payload: b"{}", ..Envelope::default() }, version: None }
+}
+
+/// Adds a job without a version, as any producer does.
+pub(crate) async fn add(queue: &Queue, job: impl AsRef<[u8]>) -> Enqueued {
+    queue.add(&[new_job(&id(job))], PAYLOAD_MAX).await.unwrap().remove(0)
+}
+
+/// Adds many jobs of the names `<name>-0`, `<name>-1` …
+pub(crate) async fn add_many(queue: &Queue, name: &str, jobs: usize) -> Vec<JobId> {
+    let ids: Vec<JobId> = (0..jobs).map(|n| id(format!("{name}-{n}"))).collect();
+    let new: Vec<NewJob<'_>> = ids.iter().map(new_job).collect();
+    assert_eq!(queue.add(&new, PAYLOAD_MAX).await.unwrap(), vec![Enqueued::Enqueued; jobs]);
+    ids
+}
+
+/// Adds a job with a version and a payload of its own.
+pub(crate) async fn add_version(queue: &Queue, job: &str, version: u64, payload: &[u8]) -> Enqueued {
+    let envelope = Envelope { payload, ..Envelope::default() };
+    let job = NewJob { id: id(job), envelope, version: Some(Version(version)) };
+    queue.add(&[job], PAYLOAD_MAX).await.unwrap().remove(0)
+}
+
+/// A fetch of a feed that has begun: what enqueues items.
+#[derive(Clone, Debug)]
+pub(crate) struct Fetch {
+    pub(crate) feed: String,
+    pub(crate) version: Version,
+    pub(crate) import: ImportId,
+    pub(crate) run_id: String,
+}
+
+impl Fetch {
+    /// Opens an import and begins its fetch.
+    pub(crate) async fn begin(queue: &Queue, feed: &str) -> Self {
+        let opening = Opening { feed, source: feed, run: "", asked: true };
+        let import = queue.open_imports(&[opening]).await.unwrap().remove(0);
+        let begun = queue.begin_fetch(import, opening, MAP_FRONT, REMEMBER).await.unwrap().expect("a new import");
+        Self { feed: feed.to_owned(), version: begun.version, import, run_id: begun.run_id }
+    }
+
+    /// Enqueues items with these ids, new to the feed; `None` when a newer fetch has begun.
+    pub(crate) async fn enqueue(&self, queue: &Queue, ids: &[&str]) -> Option<Vec<Enqueued>> {
+        self.enqueue_payload(queue, ids, b"{}").await
+    }
+
+    pub(crate) async fn enqueue_payload(&self, queue: &Queue, ids: &[&str], payload: &[u8]) -> Option<Vec<Enqueued>> {
+        let scope = FetchScope { feed: &self.feed, version: self.version, import: self.import };
+        let items: Vec<NewItem<'_>> = ids
+            .iter()
+            .map(|item| NewItem {
+                id: id(item),
+                envelope: Envelope { payload, feed: Some(&self.feed), ..Envelope::default() },
+                known: false,
+                record: record(&id(item)),
+            })
+            .collect();
+        queue.enqueue_items(scope, &items).await.unwrap()
+    }
+
+    /// Ends the fetch as complete, with so many items shown, and seals its import.
+    pub(crate) async fn finish(&self, queue: &Queue, items: usize, seen_bytes: usize) -> SealedCounts {
+        let finished = FinishedFetch {
+            feed: &self.feed,
+            url: "http://feed.invalid/",
+            import: self.import,
+            version: self.version,
+            seen_bytes,
+            seen: None,
+            remember: REMEMBER,
+            validators: NewValidators::Set { etag: "\"1\"", last_modified: "", run_id: &self.run_id },
+            moved_to: None,
+            consecutive_failures: 0,
+            items,
+            repeated: 0,
+            refused: &[],
+            error: None,
+        };
+        queue.finish_fetch(&finished).await.unwrap()
+    }
+
+    /// What the import counts now; everything that is 0 is left out.
+    pub(crate) async fn counts(&self, queue: &Queue) -> Vec<(String, i64)> {
+        let mut counts: Vec<(String, i64)> =
+            self.state(queue).await.counts.into_iter().filter(|(_, count)| *count != 0).collect();
+        counts.sort();
+        counts
+    }
+
+    pub(crate) async fn state(&self, queue: &Queue) -> ImportState {
+        queue.import(self.import).await.unwrap().expect("not released yet")
+    }
+}
+
+/// Counts as [`Fetch::counts`] says them.
+pub(crate) fn counts(wanted: &[(&str, i64)]) -> Vec<(String, i64)> {
+    let mut wanted: Vec<(String, i64)> = wanted.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+    wanted.sort();
+    wanted
+}
+
+/// The record that an item gets in the seen map of its feed.
+pub(crate) fn record(job: &JobId) -> [u8; 16] {
+    feedmill::feed::seen::record(
+        feedmill::feed::seen::Digest::of(job.as_bytes()),
+        feedmill::feed::fingerprint::Fingerprint([1; 7]),
+    )
+}
+
+/// The record by which the feed forgets it.
+pub(crate) fn forget_record(job: &JobId) -> [u8; 16] {
+    feedmill::feed::seen::forget_record(feedmill::feed::seen::Digest::of(job.as_bytes()))
+}
+
+/// Reads up to `count` entries that wait, without blocking; all must be jobs.
+pub(crate) async fn read(reader: &mut Reader, count: usize) -> Vec<Delivery> {
+    let entries = reader.read(count, None).await.unwrap().entries;
+    entries
+        .into_iter()
+        .map(|entry| match entry {
+            Entry::Job(delivery) => *delivery,
+            other => panic!("not a job: {other:?}"),
+        })
+        .collect()
+}
+
+/// Reads one job that must be there, for a consumer of this name.
+pub(crate) async fn read_one(queue: &Queue, consumer: &str) -> Delivery {
+    let mut read = read(&mut queue.reader(consumer), 1).await;
+    read.pop().expect("a job waits")
+}
+
+/// Waits until the one reader of a server of its own blocks.
+pub(crate) async fn wait_until_blocked(server: &OwnRedis) {
+    let client = redis::Client::open(server.url()).unwrap();
+    let redis = client.get_multiplexed_async_connection().await.unwrap();
+    eventually(Duration::from_secs(5), async || {
+        let info: String = redis::cmd("INFO").arg("clients").query_async(&mut redis.clone()).await.unwrap();
+        info.contains("blocked_clients:1")
+    })
+    .await;
+}
