@@ -82,7 +82,10 @@ impl JobHandler for FetchFeed {
             Err(error) => return Ok(Outcome::Fail(format!("the payload is no fetch task: {error}"))),
         };
         let Some(feed) = self.feeds.get(&task.feed) else {
-            let error = format!("feed {:?} is not configured any more", task.feed);
+            let error = format!(
+                "the worker that took it has no feed {:?} in its configuration; workers read theirs when they start",
+                task.feed
+            );
             if let Some(import) = task.import() {
                 self.import_queue.seal_import(import, &error).await.map_err(redis_outage)?;
             }

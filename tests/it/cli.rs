@@ -769,6 +769,17 @@ async fn waiting_for_an_import_that_ended_without_a_record_ends() {
 }
 
 #[tokio::test]
+async fn a_feed_that_only_fetch_knows_is_said_to_be_missing_at_the_worker() {
+    let mut mill = Mill::new();
+    let _worker = mill.worker().await;
+    mill.feed("jobs", &format!("http://{NOTHING}/jobs.rss"), None);
+    let ran = mill.run(&["fetch", "jobs", "--wait"]).await;
+    assert_eq!(ran.status.code(), Some(1));
+    let told = "the worker that took it has no feed \"jobs\" in its configuration; workers read theirs when they start";
+    assert_eq!(errors(&ran), [format!("jobs: {told}")]);
+}
+
+#[tokio::test]
 async fn fetch_that_is_interrupted_says_that_the_imports_go_on() {
     let mut mill = Mill::new();
     mill.feed("down", &format!("http://{NOTHING}/down.rss"), None);
