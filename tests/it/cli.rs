@@ -780,18 +780,20 @@ async fn a_feed_that_only_fetch_knows_is_said_to_be_missing_at_the_worker() {
 }
 
 #[tokio::test]
-async fn fetch_that_is_interrupted_says_that_the_imports_go_on() {
+async fn fetch_that_is_interrupted_gives_back_and_says_that_the_imports_go_on() {
+    let server = FeedServer::start();
+    server.put("/jobs.rss", Page::rss(&[("1", "good")]).after(Duration::from_secs(30)));
     let mut mill = Mill::new();
-    mill.feed("down", &format!("http://{NOTHING}/down.rss"), None);
-    mill.retry("feed_fetch_queue", 2, "5m");
-    let fetch = mill.start(&["fetch", "down", "--wait"]);
-    let queue = mill.queues().await.fetch;
-    eventually("the feed is waited for", PATIENCE, async || (queue.counts().await.unwrap().delayed == 1).then_some(()))
-        .await;
+    mill.set("stream.feed_fetch_queue.shutdown_timeout", "100ms");
+    mill.feed("jobs", &server.url("/jobs.rss"), None);
+    let fetch = mill.start(&["fetch", "jobs", "--wait"]);
+    eventually("the feed is asked for", PATIENCE, async || (!server.asked().is_empty()).then_some(())).await;
     fetch.term();
     let ran = fetch.ran().await;
     assert_eq!((ran.status.code(), ran.stdout.as_str()), (Some(1), ""));
     assert_eq!(errors(&ran), ["interrupted; the imports go on as soon as a worker runs"]);
+    let counts = mill.queues().await.fetch.counts().await.unwrap();
+    assert_eq!((counts.waiting, counts.active), (1, 0), "what it held was given back");
 }
 
 #[tokio::test]
