@@ -192,6 +192,7 @@ async fn follow(helper: &mut Helper<'_>, started: &[Started]) -> anyhow::Result<
     let mut waiting: Vec<(usize, ImportId)> =
         started.iter().enumerate().map(|(at, started)| (at, started.import)).collect();
     let mut records: Vec<Option<ImportRecord>> = vec![None; started.len()];
+    let mut lost = Vec::new();
     let mut look_for_workers_at = Instant::now();
     loop {
         if !waiting.is_empty() && Instant::now() >= look_for_workers_at {
@@ -206,7 +207,10 @@ async fn follow(helper: &mut Helper<'_>, started: &[Started]) -> anyhow::Result<
                 Some(_) => {}
                 // An import leaves Redis after its record is written. Only one that the schedule had started, and that
                 // we joined, ends without a record: when there was nothing to do.
-                None => bar.suspend(|| output::note(&format!("{} has nothing new", started[at].feed))),
+                None if started[at].was_running => {
+                    bar.suspend(|| output::note(&format!("{} has nothing new", started[at].feed)));
+                }
+                None => lost.push((&started[at].feed, id)),
             }
             records[at] = record;
         }
@@ -221,6 +225,9 @@ async fn follow(helper: &mut Helper<'_>, started: &[Started]) -> anyhow::Result<
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
     bar.finish_and_clear();
+    if let Some((feed, id)) = lost.first() {
+        anyhow::bail!("import {id} of feed {feed} is gone: Redis has lost it, as in a crash; fetch the feed again");
+    }
     Ok(records.into_iter().flatten().collect())
 }
 

@@ -87,7 +87,10 @@ impl JobHandler for FetchFeed {
         };
         let import = task.import(delivery.lease.version);
         let Some(feed) = self.feeds.get(&task.feed) else {
-            let error = format!("feed {:?} is not configured any more", task.feed);
+            let error = format!(
+                "the worker that took it has no feed {:?} in its configuration; workers read theirs when they start",
+                task.feed
+            );
             self.import_queue.seal_import(import, &error).await.map_err(redis_outage)?;
             tracing::warn!(feed = %task.feed, "{error}; its fetch ends here");
             return Ok(Outcome::Done);

@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -30,13 +30,14 @@ pub(crate) struct Page {
     body: Arc<[u8]>,
     headers: Vec<(&'static str, String)>,
     has_etag: bool,
+    delay: Duration,
 }
 
 impl Page {
     /// A page with status 200.
     pub(crate) fn new(body: impl Into<Vec<u8>>) -> Self {
         let body: Vec<u8> = body.into();
-        Self { status: 200, body: body.into(), headers: Vec::new(), has_etag: true }
+        Self { status: 200, body: body.into(), headers: Vec::new(), has_etag: true, delay: Duration::ZERO }
     }
 
     /// An error of the server.
@@ -59,6 +60,11 @@ impl Page {
         let mut rss = Vec::new();
         feed.write_to(&mut rss).unwrap();
         Self::new(rss)
+    }
+
+    /// The answer comes after `delay`.
+    pub(crate) fn after(self, delay: Duration) -> Self {
+        Self { delay, ..self }
     }
 
     fn etag(&self) -> String {
@@ -161,11 +167,15 @@ impl Drop for FeedServer {
 
 async fn answer(State(site): State<Arc<Mutex<Site>>>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
-    let mut site = site.lock().unwrap();
-    let page = site.pages.get(&path).cloned().unwrap_or_else(|| Page::status(404));
-    let response = response(&page, request.headers());
-    let is_conditional = request.headers().contains_key(header::IF_NONE_MATCH);
-    site.asked.push(Asked { path, is_conditional, at: Instant::now(), status: response.status().as_u16() });
+    let (page, response) = {
+        let mut site = site.lock().unwrap();
+        let page = site.pages.get(&path).cloned().unwrap_or_else(|| Page::status(404));
+        let response = response(&page, request.headers());
+        let is_conditional = request.headers().contains_key(header::IF_NONE_MATCH);
+        site.asked.push(Asked { path, is_conditional, at: Instant::now(), status: response.status().as_u16() });
+        (page, response)
+    };
+    tokio::time::sleep(page.delay).await;
     response
 }
 

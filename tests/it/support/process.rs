@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
@@ -25,15 +25,15 @@ use toml::{Table, Value};
 
 use super::{
     TestDatabase,
+    audit::assert_sound,
     eventually::eventually,
     mongo_database, redis_prefix,
     servers::{OwnMongod, OwnRedis, SharedServers},
+    shell::BINARY,
 };
 
 /// Longer than any step takes on a loaded two-core machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-
-const BINARY: &str = env!("CARGO_BIN_EXE_feedmill");
 
 /// One feedmill: its configuration file, and what its commands work on.
 pub(crate) struct Mill {
@@ -131,8 +131,13 @@ impl Mill {
         self.set("feed", feeds);
     }
 
+    /// The working directory of its processes.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     fn config_path(&self) -> PathBuf {
-        self.folder.path().join("streams.toml")
+        self.folder().join("streams.toml")
     }
 
     /// A command of the binary with this configuration and no other environment.
@@ -235,8 +240,7 @@ impl Mill {
         for queue in [&queues.fetch, &queues.import] {
             let counts = queue.counts().await.unwrap();
             assert!(counts.is_idle() && counts.failed == 0, "{}: {counts:?}", queue.name());
-            let guards = format!("{}:{{{}}}:job:*", queue.redis().prefix(), queue.name());
-            assert_eq!(keys(queue.redis().address(), &guards).await, Vec::<String>::new(), "guards without work");
+            assert_sound(queue).await;
         }
         for record in self.records().await {
             assert_adds_up(&record);
@@ -266,21 +270,6 @@ impl Mill {
     pub(crate) async fn title(&self, guid: &str) -> Option<String> {
         let document = self.documents().await.find_one(doc! { "guid": guid }).await.unwrap()?;
         Some(document.get_str("title").unwrap().to_owned())
-    }
-}
-
-/// Keys that match a pattern.
-async fn keys(address: &str, pattern: &str) -> Vec<String> {
-    let mut connection = redis_connection(address).await;
-    let (mut found, mut cursor) = (Vec::new(), 0_u64);
-    loop {
-        let scan = redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(1000).to_owned();
-        let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await.unwrap();
-        found.extend(keys);
-        cursor = next;
-        if cursor == 0 {
-            return found;
-        }
     }
 }
 
