@@ -12,6 +12,7 @@ use std::{
 use feedmill::{
     config::{Config, Overrides, Sources},
     pipeline::Queues,
+    queue::{GROUP, Queue},
     store::{ImportRecord, JOBS, Store},
 };
 use mongodb::{
@@ -19,6 +20,7 @@ use mongodb::{
     bson::{Document, doc},
     options::IndexOptions,
 };
+use redis::{AsyncCommands, streams::StreamInfoConsumersReply};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use toml::{Table, Value};
@@ -318,7 +320,30 @@ impl Running {
 
     /// Asks it to end (SIGTERM).
     pub(crate) fn term(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
+    }
+
+    /// Kills it (SIGKILL) at a moment when it holds jobs of this queue.
+    pub(crate) async fn kill9_while_it_holds(&mut self, queue: &Queue) {
+        let of_this = format!(":{}:", self.child.id());
+        let mut redis = redis_connection(queue.redis().address()).await;
+        eventually("the process holds jobs", PATIENCE, async || {
+            // It is stopped for the look, or it could settle them before it is killed.
+            self.signal(Signal::STOP);
+            let consumers: StreamInfoConsumersReply =
+                redis.xinfo_consumers(queue.keys().stream(), GROUP).await.unwrap();
+            let holds = consumers.consumers.iter().any(|one| one.name.contains(&of_this) && one.pending > 0);
+            if !holds {
+                self.signal(Signal::CONT);
+            }
+            holds.then_some(())
+        })
+        .await;
+        self.kill9();
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// What it logged so far.
