@@ -1,5 +1,6 @@
 //! `up --embedded`: private servers under one folder, which outlive a killed `up` and end with one that is told to.
 
+use std::collections::BTreeMap;
 use std::{
     collections::HashMap,
     fs,
@@ -52,8 +53,8 @@ impl DataDir {
     /// Process ids of both servers, as `up` has written them down.
     fn pids(&self) -> Vec<Pid> {
         let Ok(noted) = fs::read(self.0.join("data/servers.json")) else { return Vec::new() };
-        let noted: Vec<serde_json::Value> = serde_json::from_slice(&noted).unwrap();
-        noted.iter().map(|server| Pid::from_raw(server["pid"].as_i64().unwrap() as i32).unwrap()).collect()
+        let noted: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&noted).unwrap();
+        noted.values().map(|server| Pid::from_raw(server["pid"].as_i64().unwrap() as i32).unwrap()).collect()
     }
 }
 
