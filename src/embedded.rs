@@ -9,7 +9,9 @@
 //! ```
 //!
 //! *Crash:* when `up` is killed its servers go on. The next `up --embedded` in the same folder takes them over, if they
-//! answer on their port with the process id that was written down; otherwise it starts new ones on the same data.
+//! answer on their port with the process id that was written down; otherwise it starts new ones on the same data. It is
+//! written down before a server is ready, so that one whose `up` died while it started is found as well: a second
+//! redis-server on the same append-only file would spoil it.
 
 use std::fs;
 use std::io;
@@ -19,7 +21,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use mongodb::bson::doc;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
@@ -28,6 +30,9 @@ use tokio::time::{Instant, sleep};
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a server may take to end before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a server that an earlier process left, and that does not answer, may take to do so or to be gone: it may be
+/// starting or stopping. Its process id may be somebody else's by now, so this is not for ever.
+const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two looks whether a server answers.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -92,6 +97,13 @@ enum Kind {
     Mongod,
 }
 
+/// What is written down about both servers, by [`Kind`].
+#[derive(Debug)]
+struct Notes {
+    path: PathBuf,
+    noted: [Option<Address>; 2],
+}
+
 #[derive(Debug)]
 struct Server {
     kind: Kind,
@@ -105,7 +117,6 @@ impl Embedded {
     ///
     /// # Errors
     /// [`EmbeddedError`]; a server that was started is stopped again.
-    #[expect(clippy::missing_panics_doc, reason = "numbers are JSON")]
     pub async fn start(folder: &Path) -> Result<Self, EmbeddedError> {
         let folder = std::path::absolute(folder).map_err(|cause| io_error(folder, cause))?;
         let data = folder.join("data");
@@ -117,21 +128,16 @@ impl Embedded {
         for kind in [Kind::Redis, Kind::Mongod] {
             kind.find(&folder)?;
         }
-        let noted_path = data.join("servers.json");
-        let noted = fs::read(&noted_path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        let [redis_noted, mongod_noted]: [Option<Address>; 2] = noted.unwrap_or_default();
-        let redis = Server::start(Kind::Redis, &folder, redis_noted).await?;
-        let mongod = match Server::start(Kind::Mongod, &folder, mongod_noted).await {
+        let mut notes = Notes::read(data.join("servers.json"));
+        let redis = Server::start(Kind::Redis, &folder, &mut notes).await?;
+        let mongod = match Server::start(Kind::Mongod, &folder, &mut notes).await {
             Ok(mongod) => mongod,
             Err(error) => {
                 redis.stop().await;
                 return Err(error);
             }
         };
-        let embedded = Self { folder, servers: [redis, mongod], _lock: lock };
-        let noted = embedded.servers.each_ref().map(|server| Some(server.address));
-        write_whole(&noted_path, &serde_json::to_vec(&noted).expect("numbers are JSON"))?;
-        Ok(embedded)
+        Ok(Self { folder, servers: [redis, mongod], _lock: lock })
     }
 
     /// Writes the file that tells other commands where the servers are.
@@ -169,10 +175,22 @@ impl Embedded {
     }
 }
 
+impl Notes {
+    fn read(path: PathBuf) -> Self {
+        let noted = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        Self { path, noted: noted.unwrap_or_default() }
+    }
+
+    fn write(&mut self, kind: Kind, address: Address) -> Result<(), EmbeddedError> {
+        self.noted[kind as usize] = Some(address);
+        write_whole(&self.path, &serde_json::to_vec(&self.noted).expect("numbers are JSON"))
+    }
+}
+
 impl Server {
-    async fn start(kind: Kind, folder: &Path, noted: Option<Address>) -> Result<Self, EmbeddedError> {
-        if let Some(address) = noted
-            && kind.answering_pid(address.port).await == Some(address.pid)
+    async fn start(kind: Kind, folder: &Path, notes: &mut Notes) -> Result<Self, EmbeddedError> {
+        if let Some(address) = notes.noted[kind as usize]
+            && kind.still_runs(address).await
         {
             tracing::info!(pid = address.pid, port = address.port, "taking over the {} that runs here", kind.program());
             return Ok(Self { kind, address, child: None });
@@ -192,10 +210,16 @@ impl Server {
             .process_group(0)
             .spawn()
             .map_err(|cause| io_error(&program, cause))?;
+        let child_pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        if let Some(pid) = child_pid
+            && let Err(error) = notes.write(kind, Address { pid, port })
+        {
+            let _ = child.kill().await; // it may have ended already
+            return Err(error);
+        }
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let pid = kind.answering_pid(port).await;
-            let child_pid = child.id().and_then(|pid| i32::try_from(pid).ok());
             if let Some(pid) = pid.filter(|pid| Some(*pid) == child_pid) {
                 tracing::info!(pid, port, "{} is running", kind.program());
                 return Ok(Self { kind, address: Address { pid, port }, child: Some(child) });
@@ -218,7 +242,7 @@ impl Server {
         let deadline = Instant::now() + STOP_TIMEOUT;
         let has_ended = |child: &mut Option<Child>| match child {
             Some(child) => !matches!(child.try_wait(), Ok(None)),
-            None => rustix::process::test_kill_process(pid).is_err(),
+            None => test_kill_process(pid).is_err(),
         };
         while !has_ended(&mut self.child) {
             if Instant::now() > deadline {
@@ -271,6 +295,21 @@ impl Kind {
             }
         }
         command
+    }
+
+    /// Whether a server that was written down runs; waits for one that is starting or stopping.
+    async fn still_runs(self, address: Address) -> bool {
+        let deadline = Instant::now() + LEFTOVER_TIMEOUT;
+        loop {
+            if self.answering_pid(address.port).await == Some(address.pid) {
+                return true;
+            }
+            let is_gone = Pid::from_raw(address.pid).is_none_or(|pid| test_kill_process(pid).is_err());
+            if is_gone || Instant::now() > deadline {
+                return false;
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
     }
 
     /// The process id of the server on this port, as the server says it; `None` when nothing answers yet.
