@@ -9,10 +9,9 @@
 //! ```
 //!
 //! *Crash:* when `up` is killed its servers go on. The next `up --embedded` in the same folder takes them over, if they
-//! answer on their port with the process id that was written down; otherwise it starts new ones on the same data. It is
-//! written down before a server is ready, so that one whose `up` died while it started is found as well: a second
-//! redis-server on the same append-only file would spoil it.
+//! answer on their port with the process id that was written down; otherwise it starts new ones on the same data.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -21,7 +20,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use mongodb::bson::doc;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
@@ -30,9 +29,6 @@ use tokio::time::{Instant, sleep};
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a server may take to end before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a server that an earlier process left, and that does not answer, may take to do so or to be gone: it may be
-/// starting or stopping. Its process id may be somebody else's by now, so this is not for ever.
-const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two looks whether a server answers.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -97,13 +93,6 @@ enum Kind {
     Mongod,
 }
 
-/// What is written down about both servers, by [`Kind`].
-#[derive(Debug)]
-struct Notes {
-    path: PathBuf,
-    noted: [Option<Address>; 2],
-}
-
 #[derive(Debug)]
 struct Server {
     kind: Kind,
@@ -128,9 +117,9 @@ impl Embedded {
         for kind in [Kind::Redis, Kind::Mongod] {
             kind.find(&folder)?;
         }
-        let mut notes = Notes::read(data.join("servers.json"));
-        let redis = Server::start(Kind::Redis, &folder, &mut notes).await?;
-        let mongod = match Server::start(Kind::Mongod, &folder, &mut notes).await {
+        let notes = Notes { path: data.join("servers.json") };
+        let redis = Server::start(Kind::Redis, &folder, &notes).await?;
+        let mongod = match Server::start(Kind::Mongod, &folder, &notes).await {
             Ok(mongod) => mongod,
             Err(error) => {
                 redis.stop().await;
@@ -175,30 +164,36 @@ impl Embedded {
     }
 }
 
+/// The file with the addresses of the servers. Written as soon as a server runs, before it answers: two servers on one
+/// folder of data would ruin it.
+struct Notes {
+    path: PathBuf,
+}
+
 impl Notes {
-    fn read(path: PathBuf) -> Self {
-        let noted = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        Self { path, noted: noted.unwrap_or_default() }
+    fn read(&self) -> BTreeMap<String, Address> {
+        // A damaged file says as little as a missing one.
+        fs::read(&self.path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
-    fn write(&mut self, kind: Kind, address: Address) -> Result<(), EmbeddedError> {
-        self.noted[kind as usize] = Some(address);
-        write_whole(&self.path, &serde_json::to_vec(&self.noted).expect("numbers are JSON"))
+    fn add(&self, kind: Kind, address: Address) -> Result<(), EmbeddedError> {
+        let mut notes = self.read();
+        notes.insert(kind.program().to_owned(), address);
+        write_whole(&self.path, &serde_json::to_vec(&notes).expect("numbers are JSON"))
     }
 }
 
 impl Server {
-    async fn start(kind: Kind, folder: &Path, notes: &mut Notes) -> Result<Self, EmbeddedError> {
-        if let Some(address) = notes.noted[kind as usize]
-            && kind.still_runs(address).await
+    async fn start(kind: Kind, folder: &Path, notes: &Notes) -> Result<Self, EmbeddedError> {
+        let data = folder.join("data").join(kind.data_name());
+        if let Some(address) = notes.read().get(kind.program()).copied()
+            && let Some(server) = Self::take_over(kind, folder, address).await?
         {
-            tracing::info!(pid = address.pid, port = address.port, "taking over the {} that runs here", kind.program());
-            return Ok(Self { kind, address, child: None });
+            return Ok(server);
         }
         let program = kind.find(folder)?;
-        let data = folder.join("data").join(kind.data_name());
         fs::create_dir_all(&data).map_err(|cause| io_error(&data, cause))?;
-        let log = folder.join("data").join(format!("{}.log", kind.data_name()));
+        let log = kind.log(folder);
         let port = free_port().map_err(|cause| io_error(&data, cause))?;
         let output = fs::File::create(&log).map_err(|cause| io_error(&log, cause))?;
         let mut child = kind
@@ -210,29 +205,43 @@ impl Server {
             .process_group(0)
             .spawn()
             .map_err(|cause| io_error(&program, cause))?;
-        let child_pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-        if let Some(pid) = child_pid
-            && let Err(error) = notes.write(kind, Address { pid, port })
-        {
-            let _ = child.kill().await; // it may have ended already
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
+        let address = Address { pid, port };
+        // Dying just here leaves a server that nobody knows of: mongod would keep a second one off its data, Redis would not.
+        if let Err(error) = notes.add(kind, address) {
+            let _ = child.kill().await; // nobody would know of it
             return Err(error);
         }
         let deadline = Instant::now() + START_TIMEOUT;
-        loop {
-            let pid = kind.answering_pid(port).await;
-            if let Some(pid) = pid.filter(|pid| Some(*pid) == child_pid) {
-                tracing::info!(pid, port, "{} is running", kind.program());
-                return Ok(Self { kind, address: Address { pid, port }, child: Some(child) });
-            }
+        while kind.answering_pid(port).await != Some(pid) {
             let has_ended = !matches!(child.try_wait(), Ok(None));
             if has_ended || Instant::now() > deadline {
                 let _ = child.kill().await; // it may have ended already
-                let text = fs::read_to_string(&log).unwrap_or_default();
-                let last_line = text.lines().last().unwrap_or("(empty)").to_owned();
-                return Err(EmbeddedError::NotStarted { program: kind.program(), log, last_line });
+                return Err(kind.not_started(folder));
             }
             sleep(LOOK_INTERVAL).await;
         }
+        tracing::info!(pid, port, "{} is running", kind.program());
+        Ok(Self { kind, address, child: Some(child) })
+    }
+
+    /// Waits for a server that runs on our data already; it may still be recovering. `None` when there is none, or none
+    /// any more: it may as well have been ending.
+    async fn take_over(kind: Kind, folder: &Path, address: Address) -> Result<Option<Self>, EmbeddedError> {
+        let data = folder.join("data").join(kind.data_name());
+        let deadline = Instant::now() + START_TIMEOUT;
+        while address.is_running_on(&data) {
+            if kind.answering_pid(address.port).await == Some(address.pid) {
+                let (pid, port) = (address.pid, address.port);
+                tracing::info!(pid, port, "taking over the {} that runs here", kind.program());
+                return Ok(Some(Self { kind, address, child: None }));
+            }
+            if Instant::now() > deadline {
+                return Err(kind.not_started(folder));
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+        Ok(None)
     }
 
     async fn stop(mut self) {
@@ -242,7 +251,7 @@ impl Server {
         let deadline = Instant::now() + STOP_TIMEOUT;
         let has_ended = |child: &mut Option<Child>| match child {
             Some(child) => !matches!(child.try_wait(), Ok(None)),
-            None => test_kill_process(pid).is_err(),
+            None => rustix::process::test_kill_process(pid).is_err(),
         };
         while !has_ended(&mut self.child) {
             if Instant::now() > deadline {
@@ -255,7 +264,28 @@ impl Server {
     }
 }
 
+impl Address {
+    /// Whether the process that was noted is still the server of this folder of data, and not one that got its id since.
+    fn is_running_on(self, data: &Path) -> bool {
+        let runs = Pid::from_raw(self.pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok());
+        let names_data = |line: Vec<u8>| String::from_utf8_lossy(&line).contains(&*data.to_string_lossy());
+        // Where there is no /proc, a process with this id is taken for the server.
+        runs && fs::read(format!("/proc/{}/cmdline", self.pid)).map_or(!Path::new("/proc/self").exists(), names_data)
+    }
+}
+
 impl Kind {
+    fn log(self, folder: &Path) -> PathBuf {
+        folder.join("data").join(format!("{}.log", self.data_name()))
+    }
+
+    fn not_started(self, folder: &Path) -> EmbeddedError {
+        let log = self.log(folder);
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let last_line = text.lines().last().unwrap_or("(empty)").to_owned();
+        EmbeddedError::NotStarted { program: self.program(), log, last_line }
+    }
+
     fn program(self) -> &'static str {
         match self {
             Self::Redis => "redis-server",
@@ -295,21 +325,6 @@ impl Kind {
             }
         }
         command
-    }
-
-    /// Whether a server that was written down runs; waits for one that is starting or stopping.
-    async fn still_runs(self, address: Address) -> bool {
-        let deadline = Instant::now() + LEFTOVER_TIMEOUT;
-        loop {
-            if self.answering_pid(address.port).await == Some(address.pid) {
-                return true;
-            }
-            let is_gone = Pid::from_raw(address.pid).is_none_or(|pid| test_kill_process(pid).is_err());
-            if is_gone || Instant::now() > deadline {
-                return false;
-            }
-            sleep(LOOK_INTERVAL).await;
-        }
     }
 
     /// The process id of the server on this port, as the server says it; `None` when nothing answers yet.

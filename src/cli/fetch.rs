@@ -164,11 +164,12 @@ async fn is_worked_on(queues: &Queues) -> anyhow::Result<bool> {
 }
 
 fn print_started(started: &[Started], json: bool) -> anyhow::Result<()> {
-    let import = |started: &Started| started.import.map(|import| import.to_string());
     if json {
         let rows: Vec<_> = started
             .iter()
-            .map(|row| serde_json::json!({ "feed": row.feed, "id": import(row), "running": row.was_running }))
+            .map(
+                |row| serde_json::json!({ "feed": row.feed, "id": row.import.to_string(), "running": row.was_running }),
+            )
             .collect();
         return output::json(&rows);
     }
@@ -176,11 +177,7 @@ fn print_started(started: &[Started], json: bool) -> anyhow::Result<()> {
         output::aside("nothing is due");
         return Ok(());
     }
-    output::table(
-        ["feed", "import"],
-        2,
-        started.iter().map(|row| [row.feed.clone(), import(row).unwrap_or_else(|| "-".to_owned())]),
-    )
+    output::table(["feed", "import"], 2, started.iter().map(|row| [row.feed.clone(), row.import.to_string()]))
 }
 
 /// Waits until all imports are through; returns their records in the order they were started.
@@ -193,7 +190,7 @@ async fn follow(helper: &mut Helper<'_>, started: &[Started]) -> anyhow::Result<
     );
     bar.enable_steady_tick(LOOK_INTERVAL);
     let mut waiting: Vec<(usize, ImportId)> =
-        started.iter().enumerate().filter_map(|(at, started)| Some((at, started.import?))).collect();
+        started.iter().enumerate().map(|(at, started)| (at, started.import)).collect();
     let mut records: Vec<Option<ImportRecord>> = vec![None; started.len()];
     let mut lost = Vec::new();
     let mut look_for_workers_at = Instant::now();

@@ -9,7 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use feedmill::store::{ImportRecord, ImportStatus};
+use feedmill::{
+    job::{Envelope, JobId},
+    queue::enqueue::NewJob,
+    store::{ImportRecord, ImportStatus},
+};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -439,7 +443,7 @@ fn a_reader_that_leaves_early_is_no_failure() {
 /// A mill with a feed of one good item and one that MongoDB refuses, imported: one dead letter.
 async fn mill_with_a_dead_letter() -> (Mill, FeedServer) {
     let server = FeedServer::start();
-    server.put("/jobs.rss", Page::rss(&[("1", "good"), ("2", "bad apple")]));
+    server.put("/jobs.rss", Page::rss(&[("1", "good"), ("2", "bad")]));
     let mut mill = Mill::new();
     mill.feed("jobs", &server.url("/jobs.rss"), Some("board"));
     mill.retry("job_import_queue", 1, "1s");
@@ -510,17 +514,17 @@ async fn pause_and_resume_say_what_they_changed_and_hold_the_jobs() {
 }
 
 #[tokio::test]
-async fn show_tells_a_job_in_each_state_and_redrive_brings_the_dead_back() {
-    let (mut mill, _server) = mill_with_a_dead_letter().await;
+async fn show_tells_why_a_job_is_dead_and_redrive_brings_it_back() {
+    let (mill, _server) = mill_with_a_dead_letter().await;
     let shown = mill.run(&["queue", "show", "board#2"]).await.data();
     for line in ["job         board#2", "queue       job_import_queue", "state       failed", "attempts    1 failed"] {
         assert!(shown.lines().any(|shown| shown == line), "{line} is not in\n{shown}");
     }
-    assert!(shown.contains("\nreason      ") && shown.contains("\"title\": \"bad apple\""), "{shown}");
+    assert!(shown.contains("\nreason      ") && shown.contains("\"title\": \"bad\""), "{shown}");
     let job: Value = serde_json::from_str(&mill.run(&["queue", "show", "board#2", "--json"]).await.data()).unwrap();
     assert_eq!((&job["id"], &job["state"], &job["attempts"]), (&json!("board#2"), &json!("failed"), &json!(1)));
-    assert_eq!(job["payload"]["title"], "bad apple");
-    assert!(job["reason"].as_str().unwrap().contains("validation"), "{}", job["reason"]);
+    assert_eq!(job["payload"]["title"], "bad");
+    assert!(job["reason"].as_str().unwrap().contains("geo"), "{}", job["reason"]);
 
     let there_is_none = |id: &str| {
         format!(
@@ -531,21 +535,31 @@ async fn show_tells_a_job_in_each_state_and_redrive_brings_the_dead_back() {
     mill.run(&["queue", "redrive", "board#1"]).await.failed(1, &there_is_none("board#1"));
     assert_eq!(mill.run(&["queue", "redrive", "board#2"]).await.data(), "1 redriven\n");
     assert_eq!(mill.run(&["queue", "redrive"]).await.data(), "0 redriven\n");
-    let state = async |mill: &Mill| {
-        let ran = mill.run(&["queue", "show", "board#2", "--json"]).await;
-        serde_json::from_str::<Value>(&ran.stdout).ok().map(|job| job["state"].as_str().unwrap().to_owned())
-    };
-    assert_eq!(state(&mill).await.as_deref(), Some("waiting"));
+    let shown = mill.run(&["queue", "show", "board#2"]).await.data();
+    assert!(shown.contains("\nstate       waiting\n") && shown.contains("\nattempts    0 failed\n"), "{shown}");
+}
 
-    mill.retry("job_import_queue", 2, "5m");
-    let worker = mill.worker().await;
+#[tokio::test]
+async fn a_job_in_backoff_is_shown_with_its_last_error_and_when_it_is_due() {
+    let mut mill = Mill::new();
+    mill.feed("down", &format!("http://{NOTHING}/down.rss"), None);
+    mill.retry("feed_fetch_queue", 2, "5m");
+    mill.fetch(&["down"]).await;
+    let _worker = mill.worker().await;
+    let queues = mill.queues().await;
     eventually("it waits for its second attempt", PATIENCE, async || {
-        state(&mill).await.filter(|state| state == "delayed")
+        (queues.fetch.counts().await.unwrap().delayed == 1).then_some(())
     })
     .await;
-    let shown = mill.run(&["queue", "show", "board#2"]).await.data();
-    assert!(shown.contains("\ndue         20") && shown.contains("\nlast error  20"), "{shown}");
-    drop(worker);
+    let show = ["queue", "show", "down", "--queue", "feed_fetch_queue"];
+    let shown = mill.run(&show).await.data();
+    for begin in ["state       delayed\n", "attempts    1 failed\n", "due         20", "last error  20"] {
+        assert!(shown.contains(&format!("\n{begin}")), "{begin} is not in\n{shown}");
+    }
+    let job: Value = serde_json::from_str(&mill.run(&[&show[..], &["--json"]].concat()).await.data()).unwrap();
+    assert!(job["lastError"].as_str().unwrap().starts_with("cannot reach http://127.0.0.1:1/down.rss: "), "{job}");
+    assert!(job["dueAt"].as_str() > job["enqueuedAt"].as_str(), "{job}");
+    assert_eq!(job["payload"]["feed"], "down");
 }
 
 #[tokio::test]
@@ -554,9 +568,9 @@ async fn a_long_payload_is_cut_unless_all_of_it_is_asked_for() {
     let queues = mill.queues().await;
     let title = "ß".repeat(5000);
     let payload = serde_json::to_vec(&json!({ "title": title })).unwrap();
-    let job = feedmill::queue::enqueue::NewJob {
-        id: feedmill::job::JobId::new("long").unwrap(),
-        envelope: feedmill::job::Envelope { payload: &payload, ..Default::default() },
+    let job = NewJob {
+        id: JobId::new("long").unwrap(),
+        envelope: Envelope { payload: &payload, ..Envelope::default() },
         version: None,
     };
     queues.import.add(&[job], 1 << 20).await.unwrap();
@@ -733,36 +747,42 @@ async fn due_is_what_was_never_fetched_and_what_a_slot_has_passed_of() {
 }
 
 #[tokio::test]
-async fn waiting_for_an_import_of_the_schedule_that_has_nothing_to_do_ends() {
+async fn waiting_for_an_import_that_ended_without_a_record_ends() {
     let server = FeedServer::start();
     server.put("/jobs.rss", Page::rss(&[("1", "good")]));
     let mut mill = Mill::new();
     mill.feed("jobs", &server.url("/jobs.rss"), None);
-    mill.fetch_wait(&["jobs"]).await;
-    // As the schedule does: nobody asked, so there is no record when there is nothing to do.
-    let queues = mill.queues().await;
-    let feed = feedmill::feed::Feed {
-        name: "jobs".to_owned(),
-        url: server.url("/jobs.rss").parse().unwrap(),
-        source: server.url("/jobs.rss"),
-        headers: BTreeMap::default().into_iter().collect(),
-        schedule: None,
-        allow_private: true,
-        spread: Duration::ZERO,
+    // As a worker leaves it that is killed after the fetch and before its job is settled: the job is there, and its
+    // import, which the schedule had started and which had nothing to do, is over and forgotten.
+    let payload = br#"{"feed":"jobs","import":"660f1a2b3c4d5"}"#;
+    let job = NewJob {
+        id: JobId::new("jobs").unwrap(),
+        envelope: Envelope { payload, ..Envelope::default() },
+        version: None,
     };
-    let request = feedmill::import::StartRequest::default();
-    feedmill::import::start(&queues.import, &queues.fetch, [&feed], &request).await.unwrap();
+    mill.queues().await.fetch.add(&[job], 1000).await.unwrap();
 
     let ran = mill.run(&["fetch", "jobs", "--wait", "--json"]).await;
-    assert_eq!((ran.status.code(), ran.stdout.as_str()), (Some(0), "[]\n"));
+    assert_eq!((ran.status.code(), ran.stdout.as_str()), (Some(0), "[]\n"), "{}", ran.stderr);
     assert!(ran.stderr.contains("jobs is being fetched already\n"), "{}", ran.stderr);
     assert!(ran.stderr.ends_with("jobs has nothing new\n"), "{}", ran.stderr);
 }
 
 #[tokio::test]
-async fn fetch_that_is_interrupted_says_that_the_imports_go_on() {
+async fn a_feed_that_only_fetch_knows_is_said_to_be_missing_at_the_worker() {
+    let mut mill = Mill::new();
+    let _worker = mill.worker().await;
+    mill.feed("jobs", &format!("http://{NOTHING}/jobs.rss"), None);
+    let ran = mill.run(&["fetch", "jobs", "--wait"]).await;
+    assert_eq!(ran.status.code(), Some(1));
+    let told = "the worker that took it has no feed \"jobs\" in its configuration; workers read theirs when they start";
+    assert_eq!(errors(&ran), [format!("jobs: {told}")]);
+}
+
+#[tokio::test]
+async fn fetch_that_is_interrupted_gives_back_and_says_that_the_imports_go_on() {
     let server = FeedServer::start();
-    server.put("/jobs.rss", Page::rss(&[("1", "good")]).after(Duration::from_secs(3)));
+    server.put("/jobs.rss", Page::rss(&[("1", "good")]).after(Duration::from_secs(30)));
     let mut mill = Mill::new();
     mill.set("stream.feed_fetch_queue.shutdown_timeout", "100ms");
     mill.feed("jobs", &server.url("/jobs.rss"), None);
@@ -779,7 +799,7 @@ async fn fetch_that_is_interrupted_says_that_the_imports_go_on() {
 #[tokio::test]
 async fn imports_are_listed_newest_first_and_shown_with_their_failures() {
     let (mill, server) = mill_with_a_dead_letter().await;
-    server.put("/jobs.rss", Page::rss(&[("1", "good"), ("2", "bad apple"), ("3", "good too")]));
+    server.put("/jobs.rss", Page::rss(&[("1", "good"), ("2", "bad"), ("3", "good too")]));
     let second = mill.fetch_wait(&["jobs"]).await.remove(0);
 
     let table = mill.run(&["import", "list"]).await.data();

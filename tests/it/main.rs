@@ -11,6 +11,11 @@ mod servers;
 mod audit;
 mod enqueue;
 mod delivery;
+mod claim;
+mod pause;
+mod backoff;
+mod dead_letter;
+mod consumers;
 mod store;
 
 mod happy_path;

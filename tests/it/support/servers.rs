@@ -86,6 +86,11 @@ impl OwnRedis {
         Self::start_program(&find(REDIS.name), options)
     }
 
+    /// As [`Self::start`], of an installed server with another name: `redis-server-6.2`, `valkey-server`.
+    pub(crate) fn start_named(name: &str, options: &[&str]) -> Self {
+        Self::start_program(&find(name), options)
+    }
+
     /// Starts another server that speaks Redis' protocol and takes its options.
     pub(crate) fn start_program(program: &Path, options: &[&str]) -> Self {
         Self(Own::start(REDIS, program, options))
@@ -357,3 +362,29 @@ fn redis_url(port: u16) -> String {
 fn mongodb_uri(port: u16) -> String {
     format!("mongodb://127.0.0.1:{port}")
 }
+
+/// Makes three tests of a scenario that takes the address of a server: one for each kind of Redis that is supported and
+/// answers differently.
+macro_rules! on_each_redis {
+    ($($scenario:ident),+ $(,)?) => {$(
+        mod $scenario {
+            use crate::support::servers::{OwnRedis, SharedServers};
+
+            #[tokio::test]
+            async fn on_redis_7() {
+                super::$scenario(&SharedServers::of_this_run().redis_url()).await;
+            }
+
+            #[tokio::test]
+            async fn on_redis_6_2() {
+                super::$scenario(&OwnRedis::start_named("redis-server-6.2", &[]).url()).await;
+            }
+
+            #[tokio::test]
+            async fn on_valkey() {
+                super::$scenario(&OwnRedis::start_named("valkey-server", &[]).url()).await;
+            }
+        }
+    )+};
+}
+pub(crate) use on_each_redis;

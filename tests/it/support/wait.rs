@@ -1,9 +1,6 @@
 //! Waiting for what another task or server does.
 
-use std::{
-    future::Future,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// How often the condition is looked at: often enough for tests that measure in tens of milliseconds.
 const POLL: Duration = Duration::from_millis(5);
@@ -12,7 +9,7 @@ const POLL: Duration = Duration::from_millis(5);
 ///
 /// # Panics
 /// When it does not within `deadline`.
-pub(crate) async fn eventually<F: Future<Output = bool>>(deadline: Duration, mut condition: impl FnMut() -> F) {
+pub(crate) async fn eventually(deadline: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let until = Instant::now() + deadline;
     while !condition().await {
         assert!(Instant::now() < until, "not so within {deadline:?}");
