@@ -186,8 +186,10 @@ impl Notes {
 impl Server {
     async fn start(kind: Kind, folder: &Path, notes: &Notes) -> Result<Self, EmbeddedError> {
         let data = folder.join("data").join(kind.data_name());
-        if let Some(address) = notes.read().get(kind.program()).copied().filter(|noted| noted.is_running_on(&data)) {
-            return Self::take_over(kind, folder, address).await;
+        if let Some(address) = notes.read().get(kind.program()).copied()
+            && let Some(server) = Self::take_over(kind, folder, address).await?
+        {
+            return Ok(server);
         }
         let program = kind.find(folder)?;
         fs::create_dir_all(&data).map_err(|cause| io_error(&data, cause))?;
@@ -224,17 +226,23 @@ impl Server {
         Ok(Self { kind, address, child: Some(child) })
     }
 
-    /// Waits for a server that runs on our data already; it may still be recovering.
-    async fn take_over(kind: Kind, folder: &Path, address: Address) -> Result<Self, EmbeddedError> {
+    /// Waits for a server that runs on our data already; it may still be recovering. `None` when there is none, or none
+    /// any more: it may as well have been ending.
+    async fn take_over(kind: Kind, folder: &Path, address: Address) -> Result<Option<Self>, EmbeddedError> {
+        let data = folder.join("data").join(kind.data_name());
         let deadline = Instant::now() + START_TIMEOUT;
-        while kind.answering_pid(address.port).await != Some(address.pid) {
+        while address.is_running_on(&data) {
+            if kind.answering_pid(address.port).await == Some(address.pid) {
+                let (pid, port) = (address.pid, address.port);
+                tracing::info!(pid, port, "taking over the {} that runs here", kind.program());
+                return Ok(Some(Self { kind, address, child: None }));
+            }
             if Instant::now() > deadline {
                 return Err(kind.not_started(folder));
             }
             sleep(LOOK_INTERVAL).await;
         }
-        tracing::info!(pid = address.pid, port = address.port, "taking over the {} that runs here", kind.program());
-        Ok(Self { kind, address, child: None })
+        Ok(None)
     }
 
     async fn stop(mut self) {

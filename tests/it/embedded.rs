@@ -1,6 +1,5 @@
 //! `up --embedded`: private servers under one folder, which outlive a killed `up` and end with one that is told to.
 
-use std::collections::BTreeMap;
 use std::{
     collections::HashMap,
     fs,
@@ -50,11 +49,12 @@ impl DataDir {
         self.0.join("embedded.env")
     }
 
-    /// Process ids of both servers, as `up` has written them down.
+    /// Process ids of the servers that `up` has written down: redis-server, then mongod.
     fn pids(&self) -> Vec<Pid> {
         let Ok(noted) = fs::read(self.0.join("data/servers.json")) else { return Vec::new() };
-        let noted: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&noted).unwrap();
-        noted.values().map(|server| Pid::from_raw(server["pid"].as_i64().unwrap() as i32).unwrap()).collect()
+        let noted: serde_json::Value = serde_json::from_slice(&noted).unwrap();
+        let pids = ["redis-server", "mongod"].into_iter().filter_map(|program| noted[program]["pid"].as_i64());
+        pids.map(|pid| Pid::from_raw(pid as i32).unwrap()).collect()
     }
 }
 
@@ -168,4 +168,38 @@ async fn a_server_that_died_with_up_is_started_anew_on_its_data() {
     assert_eq!(server.asked().last().unwrap().status, 200, "unconditional: this Redis is another run");
     fetch(&mill, &after).await;
     assert_eq!(server.asked().last().unwrap().status, 304);
+}
+
+#[tokio::test]
+async fn an_up_that_is_killed_while_its_servers_start_leaves_them_to_the_next_one() {
+    let (mill, _server) = mill();
+    let data = DataDir::of(&mill);
+    for started in [1, 2] {
+        let mut up = data.start(&mill);
+        eventually("a server is started", PATIENCE, async || (data.pids().len() == started).then_some(())).await;
+        up.kill9();
+    }
+    let pids = data.pids();
+    let (_up, variables) = data.up(&mill).await;
+    assert_eq!(data.pids(), pids, "one of each, and never two on the same data");
+    fetch(&mill, &variables).await;
+}
+
+#[tokio::test]
+async fn a_leftover_server_that_ends_while_it_is_waited_for_is_started_anew() {
+    let (mill, _server) = mill();
+    let data = DataDir::of(&mill);
+    let (mut up, _) = data.up(&mill).await;
+    let mongod = data.pids()[1];
+    up.kill9();
+    kill_process(mongod, Signal::STOP).unwrap();
+    let next = data.start(&mill);
+    eventually("the next one comes to mongod", PATIENCE, async || {
+        next.stderr().contains("taking over the redis-server").then_some(())
+    })
+    .await;
+    kill_process(mongod, Signal::KILL).unwrap();
+    eventually("it works", PATIENCE, async || (next.stderr().matches("worker starts").count() == 2).then_some(()))
+        .await;
+    assert_ne!(data.pids()[1], mongod);
 }

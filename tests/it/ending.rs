@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use feedmill::pipeline::Queues;
+use feedmill::{job::Head, pipeline::Queues, queue::Queue};
+use redis::AsyncCommands;
 
 use crate::support::{
     eventually::eventually,
     feed_server::{FeedServer, Page, small_items},
-    process::{Mill, PATIENCE},
+    process::{Mill, PATIENCE, redis_connection},
     servers::OwnMongod,
 };
 
@@ -46,8 +47,30 @@ async fn assert_all_given_back(queues: &Queues) {
         assert_eq!((counts.active, counts.delayed, counts.failed), (0, 0, 0), "{counts:?}");
         assert!(!["retried", "failed", "stalled"].iter().any(|total| counts.totals.contains_key(*total)), "{counts:?}");
         assert_eq!(queue.live_consumers().await.unwrap(), Vec::<String>::new());
+        for head in heads(queue).await {
+            assert_eq!((head.attempts, head.stalls), (0, 0), "{head:?}");
+        }
     }
     assert!(queues.import.counts().await.unwrap().waiting > 0, "there is something left to do");
+}
+
+/// The heads of all jobs of a queue.
+async fn heads(queue: &Queue) -> Vec<Head> {
+    let mut redis = redis_connection(queue.redis().address()).await;
+    let guards: Vec<String> = {
+        let mut scan = redis.scan_match(format!("{}*", queue.keys().job_prefix())).await.unwrap();
+        let mut found = Vec::new();
+        while let Some(key) = scan.next_item().await {
+            found.push(key.unwrap());
+        }
+        found
+    };
+    let mut heads = Vec::new();
+    for guards in guards.chunks(1000) {
+        let values: Vec<Vec<u8>> = redis.mget(guards).await.unwrap();
+        heads.extend(values.iter().map(|value| Head::decode(value).unwrap()));
+    }
+    heads
 }
 
 #[tokio::test]
