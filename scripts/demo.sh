@@ -110,7 +110,8 @@ start_feed_server() {
 
 # A file from an earlier run does not count: only one written since $STATE/started was touched.
 addresses_written() {
-    [ "$ADDRESSES" -nt "$STATE/started" ] && grep -q '^REDIS_URL=.' "$ADDRESSES" && grep -q '^MONGODB_URI=.' "$ADDRESSES"
+    [ "$ADDRESSES" -nt "$STATE/started" ] &&
+        grep -q '^REDIS_URL=.' "$ADDRESSES" && grep -q '^MONGODB_URI=.' "$ADDRESSES"
 }
 
 start_feedmill() {

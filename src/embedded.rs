@@ -198,6 +198,7 @@ impl Server {
         let output = fs::File::create(&log).map_err(|cause| io_error(&log, cause))?;
         let mut child = kind
             .command(&program, &data, port)
+            .current_dir(&data)
             .stdin(Stdio::null())
             .stderr(output.try_clone().map_err(|cause| io_error(&log, cause))?)
             .stdout(output)
@@ -265,18 +266,13 @@ impl Server {
 }
 
 impl Address {
-    /// Whether the process that was noted is still the server of this folder of data, and not one that got its id since.
+    /// Whether the process that was noted is still the server of this folder of data, and not one that got its id since:
+    /// a server works in its folder.
     fn is_running_on(self, data: &Path) -> bool {
         let runs = Pid::from_raw(self.pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok());
-        let process = PathBuf::from(format!("/proc/{}", self.pid));
-        if !runs || !Path::new("/proc/self").exists() {
-            return runs; // where there is no /proc, a process with this id is taken for the server
-        }
-        let names_data = |line: Vec<u8>| String::from_utf8_lossy(&line).contains(&*data.to_string_lossy());
-        // mongod names its data in its command line; redis-server writes its address over it, but it works in its data.
-        let works_in_data =
-            fs::read_link(process.join("cwd")).is_ok_and(|cwd| fs::canonicalize(data).is_ok_and(|data| cwd == data));
-        works_in_data || fs::read(process.join("cmdline")).is_ok_and(names_data)
+        let works_here = |folder: PathBuf| fs::canonicalize(data).is_ok_and(|data| folder == data);
+        // Where there is no /proc, a process with this id is taken for the server.
+        runs && fs::read_link(format!("/proc/{}/cwd", self.pid)).map_or(!Path::new("/proc/self").exists(), works_here)
     }
 }
 

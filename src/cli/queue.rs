@@ -260,7 +260,8 @@ async fn redrive(queue: &Queue, args: &RedriveArgs) -> anyhow::Result<()> {
     if let Some(id) = wanted.iter().next() {
         let (queue, redriven) = (queue.name(), total.redriven);
         anyhow::bail!(
-            "job {id} is not among the dead letters of {queue}; `feedmill queue show` says where it is ({redriven} others redriven)"
+            "job {id} is not among the dead letters of {queue}; `feedmill queue show` says where it is \
+             ({redriven} others redriven)"
         );
     }
     output::line(&format!("{} redriven", total.redriven))?;

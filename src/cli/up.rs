@@ -13,7 +13,8 @@ use crate::shutdown;
 
 /// Run everything in one process
 ///
-/// For now this is the workers of both queues. Ends on SIGTERM or Ctrl-C: what is held is finished or given back first. A second signal ends at once.
+/// For now this is the workers of both queues. Ends on SIGTERM or Ctrl-C: what is held is finished or given back first.
+/// A second signal ends at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill up                  with Redis and MongoDB from the configuration

@@ -11,7 +11,8 @@ use crate::shutdown;
 
 /// Run the workers of both queues
 ///
-/// Start as many processes as you like, on as many hosts. Ends on SIGTERM or Ctrl-C: what is held is finished or given back first. A second signal ends at once.
+/// Start as many processes as you like, on as many hosts. Ends on SIGTERM or Ctrl-C: what is held is finished or given
+/// back first. A second signal ends at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill worker --concurrency 20

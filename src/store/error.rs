@@ -113,8 +113,8 @@ pub enum StoreError {
 
     /// An index of the same fields exists that does something else.
     #[error(
-        "the index {name:?} on the collection {collection:?} conflicts with one that feedmill needs ({wanted}); drop it \
-         with db.{collection}.dropIndex({name:?}) and start again"
+        "the index {name:?} on the collection {collection:?} conflicts with one that feedmill needs ({wanted}); drop \
+         it with db.{collection}.dropIndex({name:?}) and start again"
     )]
     IndexConflict {
         /// Collection of the index.
@@ -307,8 +307,8 @@ mod tests {
     fn of_the_servers_that_the_driver_looked_for_only_the_reasons_are_told() {
         let server = |address: &str, reason: &str| {
             format!(
-                "{{ Address: {address}, Type: Unknown, Error: Kind: I/O error: {reason}, labels: {{\"RetryableError\"}}, \
-                 source: None, server response: None }}"
+                "{{ Address: {address}, Type: Unknown, Error: Kind: I/O error: {reason}, labels: \
+                 {{\"RetryableError\"}}, source: None, server response: None }}"
             )
         };
         let servers = [server("a:1", "refused (os error 111)"), server("b:1", "refused (os error 111)")].join(", ");

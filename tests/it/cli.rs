@@ -152,10 +152,11 @@ fn embedded_servers_that_are_not_installed_are_named_before_any_is_started() {
 #[test]
 fn a_wrong_url_scheme_is_refused_with_those_that_are_accepted() {
     let shell = Shell::new();
-    let redis = "is not a Redis URL; accepted: redis://[user:password@]host[:port][/db], the same with rediss:// for TLS, \
-                 or redis+unix:///path of a socket";
-    let mongodb = "is not a MongoDB connection string; accepted: mongodb://[user:password@]host[:port][,host…][/?options] \
-                   or mongodb+srv://[user:password@]host, with special characters in user and password percent-encoded";
+    let redis = "is not a Redis URL; accepted: redis://[user:password@]host[:port][/db], the same with rediss:// for \
+                 TLS, or redis+unix:///path of a socket";
+    let mongodb = "is not a MongoDB connection string; accepted: \
+                   mongodb://[user:password@]host[:port][,host…][/?options] or mongodb+srv://[user:password@]host, \
+                   with special characters in user and password percent-encoded";
     for command in [&["queue", "counts"][..], &["worker"], &["config", "check"]] {
         let ran = shell.run(&[command, &["--redis-url", "http://ada:s3cret@cache"]].concat());
         ran.failed(2, &format!("redis.url = \"http://ada:****@cache\" (--redis-url): {redis}"));
@@ -165,8 +166,8 @@ fn a_wrong_url_scheme_is_refused_with_those_that_are_accepted() {
     shell.file("streams.toml", "[[feed]]\nname = \"jobs\"\nurl = \"ftp://jobs.example/feed\"\n");
     shell.run(&["fetch", "jobs"]).failed(
         2,
-        "feed.jobs.url = \"ftp://jobs.example/feed\" (streams.toml line 3): is not the URL of a feed; accepted: http:// or \
-         https:// with a host",
+        "feed.jobs.url = \"ftp://jobs.example/feed\" (streams.toml line 3): is not the URL of a feed; accepted: \
+         http:// or https:// with a host",
     );
 }
 
@@ -177,23 +178,24 @@ fn each_way_in_which_a_file_can_be_wrong_is_one_line_with_place_and_fix() {
         ("[redis]\nulr = \"redis://x\"\n", "redis.ulr (streams.toml line 2): is an unknown key; accepted: url, prefix"),
         (
             "colour = 1\n",
-            "colour (streams.toml line 1): is an unknown key; accepted: redis, mongodb, queues, http, fetch, stream, feed",
+            "colour (streams.toml line 1): is an unknown key; accepted: redis, mongodb, queues, http, fetch, stream, \
+             feed",
         ),
         ("[redis\n", "streams.toml line 1 is not valid TOML: unclosed table, expected `]`"),
         (
             "[fetch]\ntimeout = \"30 parsecs\"\n",
-            "fetch.timeout = \"30 parsecs\" (streams.toml line 2): is not a duration; accepted: a duration with its unit, \
-             such as \"1500ms\" or \"30s\", from 10ms to 10m",
+            "fetch.timeout = \"30 parsecs\" (streams.toml line 2): is not a duration; accepted: a duration with its \
+             unit, such as \"1500ms\" or \"30s\", from 10ms to 10m",
         ),
         (
             "[fetch]\ntimeout = 30\n",
-            "fetch.timeout = 30 (streams.toml line 2): has no unit; accepted: a duration with its unit, such as \"1500ms\" \
-             or \"30s\", from 10ms to 10m",
+            "fetch.timeout = 30 (streams.toml line 2): has no unit; accepted: a duration with its unit, such as \
+             \"1500ms\" or \"30s\", from 10ms to 10m",
         ),
         (
             "[stream.job_import_queue]\nflush = \"30s\"\n",
-            "stream.job_import_queue.flush = \"30s\" (streams.toml line 2): is not shorter than lock_duration (30s): jobs \
-             would look stalled while they wait for their batch; accepted: less than that",
+            "stream.job_import_queue.flush = \"30s\" (streams.toml line 2): is not shorter than lock_duration (30s): \
+             jobs would look stalled while they wait for their batch; accepted: less than that",
         ),
         (
             "[stream.imports]\nflush = \"3s\"\n",
@@ -207,7 +209,8 @@ fn each_way_in_which_a_file_can_be_wrong_is_one_line_with_place_and_fix() {
         ),
         (
             "[[feed]]\nname = \"a\"\nurl = \"http://a\"\n[[feed]]\nname = \"a\"\nurl = \"http://b\"\n",
-            "feed.a.name = \"a\" (streams.toml line 5): is the name of an earlier feed; accepted: a name no other feed has",
+            "feed.a.name = \"a\" (streams.toml line 5): is the name of an earlier feed; accepted: a name no other \
+             feed has",
         ),
     ] {
         shell.file("streams.toml", toml);
@@ -268,7 +271,8 @@ fn config_show_masks_every_secret_says_where_values_are_from_and_is_a_configurat
     let mut shell = Shell::new();
     shell.file(
         "streams.toml",
-        "[redis]\nprefix = \"other\"\n[[feed]]\nname = \"jobs\"\nurl = \"https://ada:s3cret@jobs.example/feed?token=s3cret\"\n\
+        "[redis]\nprefix = \"other\"\n[[feed]]\nname = \"jobs\"\nurl = \
+         \"https://ada:s3cret@jobs.example/feed?token=s3cret\"\n\
          schedule = \"every 15m\"\nheaders = { Authorization = \"Bearer s3cret\", Accept = \"text/xml\" }\n",
     );
     shell.set("MONGODB_URI", "mongodb://ada:s3cret@db/?authSource=admin");
@@ -372,8 +376,8 @@ fn help_and_version_are_data() {
 const FEED: &str = r#"<rss version="2.0" xmlns:job_listing="https://jobs.example/ns"><channel><title>Jobs</title>
 <item><title>Miller</title><link>https://jobs.example/1</link><guid>https://jobs.example/?p=1#1</guid>
 <pubDate>Mon, 02 Mar 2026 10:00:00 +0100</pubDate><category>Grain</category><description>short</description>
-<enclosure url="https://jobs.example/a.mp3" type="audio/mpeg" length="7"/><job_listing:company>The Mill</job_listing:company>
-</item><item><title>Baker</title></item></channel></rss>"#;
+<enclosure url="https://jobs.example/a.mp3" type="audio/mpeg" length="7"/>
+<job_listing:company>The Mill</job_listing:company></item><item><title>Baker</title></item></channel></rss>"#;
 
 #[test]
 fn parse_prints_one_object_a_line_with_the_keys_that_are_promised_and_no_others() {
@@ -628,8 +632,8 @@ async fn each_feed_that_fails_is_one_line_with_the_reason_and_the_others_are_imp
     assert_eq!(
         errors[..3],
         [
-            "page: feed page cannot be read: not a feed: it looks like HTML; use the address of the feed itself, which the \
-             page may name in a <link>"
+            "page: feed page cannot be read: not a feed: it looks like HTML; use the address of the feed itself, \
+             which the page may name in a <link>"
                 .to_owned(),
             format!("large: {} is larger than 4096 bytes, the limit set by fetch.body_max", server.url("/large.rss")),
             format!("gone: {} answered 404", server.url("/gone.rss")),

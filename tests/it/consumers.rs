@@ -44,7 +44,7 @@ async fn a_consumer_is_deleted_once_its_heartbeat_stopped_and_nothing_is_pending
     queue.done(&done).await.unwrap();
     age(&queue, &gone, HEARTBEAT_LIFETIME + Duration::from_secs(1)).await;
     age(&queue, &holds, HEARTBEAT_LIFETIME + Duration::from_secs(1)).await;
-    assert_eq!(queue.live_consumers().await.unwrap(), [alive.name.clone()]);
+    assert_eq!(queue.live_consumers().await.unwrap(), std::slice::from_ref(&alive.name));
 
     assert_eq!(queue.reap_consumers(None).await.unwrap(), Reaped { deleted: 1, forgotten: 1 });
     let mut left = vec![alive.name.clone(), holds.name.clone()];
@@ -55,7 +55,7 @@ async fn a_consumer_is_deleted_once_its_heartbeat_stopped_and_nothing_is_pending
 
     queue.done(&[(held, None)]).await.unwrap();
     assert_eq!(queue.reap_consumers(None).await.unwrap(), Reaped { deleted: 1, forgotten: 1 });
-    assert_eq!(in_the_group(&queue).await, [alive.name.clone()]);
+    assert_eq!(in_the_group(&queue).await, std::slice::from_ref(&alive.name));
     let mut redis = connection(&queue).await;
     let known: bool = redis.exists(queue.keys().consumer(&holds.name)).await.unwrap();
     assert!(!known);
@@ -69,7 +69,7 @@ async fn a_consumer_that_leaves_is_deleted_at_once_unless_it_holds_jobs() {
     add(&queue, "a").await;
     let lease = read_one(&queue, &consumer.name).await.lease;
     assert_eq!(queue.reap_consumers(Some(&consumer.name)).await.unwrap(), Reaped::default());
-    assert_eq!(in_the_group(&queue).await, [consumer.name.clone()]);
+    assert_eq!(in_the_group(&queue).await, std::slice::from_ref(&consumer.name));
     queue.done(&[(lease, None)]).await.unwrap();
     let reaped = queue.reap_consumers(Some(&consumer.name)).await.unwrap();
     assert_eq!(reaped, Reaped { deleted: 1, forgotten: 1 });

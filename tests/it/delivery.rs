@@ -142,7 +142,7 @@ async fn whatever_a_zombie_says_is_lost_and_touches_nothing() {
         assert_eq!(queue.back_off(&[back_off(zombie.clone(), LONG)]).await.unwrap(), (vec![Settled::Lost], None));
         assert_eq!(queue.bury("zombie", &[burial(zombie.clone())]).await.unwrap(), [Settled::Lost]);
         assert_eq!(queue.give_back(std::slice::from_ref(&zombie)).await.unwrap(), [Settled::Lost]);
-        assert_eq!(queue.renew("zombie", std::slice::from_ref(&zombie)).await.unwrap(), [zombie.clone()]);
+        assert_eq!(queue.renew("zombie", std::slice::from_ref(&zombie)).await.unwrap(), std::slice::from_ref(&zombie));
         let lost = UnreadableEntry { entry: zombie.entry, id: None, reason: "no".to_owned(), raw: Vec::new() };
         assert_eq!(queue.bury_entry("zombie", &lost).await.unwrap(), Settled::Lost);
         let after = all_values(&queue).await;
@@ -368,7 +368,7 @@ async fn read_plain(queue: &Queue, json: &[u8]) -> PlainEntry {
 
 async fn adopt(queue: &Queue, plain: &PlainEntry, job: &str) -> Adopted {
     let envelope = Envelope { payload: &plain.json, ..Envelope::default() };
-    queue.adopt(plain, &id(job), envelope).await.unwrap()
+    queue.adopt(plain, &id(job), Some(plain.version()), envelope).await.unwrap()
 }
 
 #[tokio::test]

@@ -366,6 +366,7 @@ impl Running {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "a failed test shows the log of its process")]
 impl Drop for Running {
     fn drop(&mut self) {
         if std::thread::panicking() {
