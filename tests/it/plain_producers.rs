@@ -53,9 +53,10 @@ async fn what_is_no_item_becomes_a_dead_letter_with_its_reason() {
     xadd(&queues, broken.map(str::to_owned)).await;
     mill.through(&queues).await;
     let letters = queues.import.dead_letters(None, 10).await.unwrap();
-    for ((letter, raw), reason) in letters.iter().zip(broken).zip(["EOF", "\"source\"", "expected a map", "string"]) {
+    for (sent, reason) in broken.into_iter().zip(["EOF", "\"source\"", "expected a map", "string"]) {
+        let letter = letters.iter().find(|letter| letter.raw.as_deref() == Some(sent.as_bytes()));
+        let letter = letter.expect("what was sent is kept");
         assert!(letter.reason.starts_with("json: ") && letter.reason.contains(reason), "{letter:?}");
-        assert_eq!(letter.raw.as_deref(), Some(raw.as_bytes()), "what was sent is kept");
     }
     assert_eq!(letters.len(), broken.len());
     assert_eq!(mill.documents().await.count_documents(doc! {}).await.unwrap(), 0);
