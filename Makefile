@@ -19,7 +19,7 @@ demo-edited: ## the demo with one item edited: exactly 1 changed
 	@scripts/demo-edited.sh
 
 clean-demo: ## forget what the demo imported
-	rm -rf .feedmill/demo .feedmill/data
+	@scripts/clean-demo.sh
 
 test: ## everything CI runs: set-up, make check, all tests
 	@scripts/setup.sh test

@@ -18,8 +18,9 @@ ADDRESSES=.feedmill/embedded.env
 PORT_WANTED=4100
 READY_TIMEOUT_S=60
 
-# What the caller has set for another feedmill must not lead the demo to its Redis or MongoDB.
+# What the caller has set for another feedmill is not meant for the demo, least of all its Redis and MongoDB.
 unset REDIS_URL MONGODB_URI MONGODB_DATABASE BULL_QUEUE_NAME FEEDMILL_FETCH_QUEUE_NAME FEEDMILL_CONFIG
+unset FEEDMILL_LISTEN FEEDMILL_METRICS_LISTEN "${!WORKER_@}"
 
 say() { echo "demo: $*"; }
 die() {
@@ -59,22 +60,6 @@ build() {
     fi
 }
 
-# 4100 if nothing listens there, else a port that the system finds free.
-free_port() {
-    python3 - "$PORT_WANTED" <<'PYTHON'
-import socket, sys
-for port in (int(sys.argv[1]), 0):
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            s.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        print(s.getsockname()[1])
-        break
-PYTHON
-}
-
 # Starts a command with its output in log $1 and puts its process id in STARTED. It gets a process group of its own:
 # Ctrl-C reaches this script alone, which then stops what it started once and in order.
 start() {
@@ -104,21 +89,29 @@ wait_until() {
     done
 }
 
-port_answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+# Prints the port in the line that the feed server writes once it listens.
+served_port() { sed -n 's|^serving .* on http://127\.0\.0\.1:\([0-9]*\)$|\1|p' "$STATE/serve.log"; }
+is_served_or_over() { [ -n "$(served_port)" ] || ! kill -0 "$SERVE_PID" 2>/dev/null; }
 
 start_feed_server() {
     local port
-    port=$(free_port)
+    # Where 4100 is taken, a free port.
+    for port in "$PORT_WANTED" 0; do
+        start "$STATE/serve.log" "$FEEDMILL_BIN" demo serve "$FEEDS" --listen "127.0.0.1:$port"
+        SERVE_PID=$STARTED
+        wait_until "$SERVE_PID" "the feed server" "$STATE/serve.log" is_served_or_over
+        port=$(served_port)
+        [ -z "$port" ] || break
+    done
+    [ -n "$port" ] || die "the feed server does not start: $(tail -n 1 "$STATE/serve.log")"
     sed "s/127\.0\.0\.1:$PORT_WANTED/127.0.0.1:$port/" demo/streams.toml >"$CONFIG"
-    start "$STATE/serve.log" "$FEEDMILL_BIN" demo serve "$FEEDS" --listen "127.0.0.1:$port"
-    SERVE_PID=$STARTED
-    wait_until "$SERVE_PID" "the feed server" "$STATE/serve.log" port_answers "$port"
     say "serving $FEEDS on http://127.0.0.1:$port"
 }
 
 # A file from an earlier run does not count: only one written since $STATE/started was touched.
 addresses_written() {
-    [ "$ADDRESSES" -nt "$STATE/started" ] && grep -q '^REDIS_URL=.' "$ADDRESSES" && grep -q '^MONGODB_URI=.' "$ADDRESSES"
+    [ "$ADDRESSES" -nt "$STATE/started" ] &&
+        grep -q '^REDIS_URL=.' "$ADDRESSES" && grep -q '^MONGODB_URI=.' "$ADDRESSES"
 }
 
 start_feedmill() {

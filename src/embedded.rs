@@ -11,6 +11,7 @@
 //! *Crash:* when `up` is killed its servers go on. The next `up --embedded` in the same folder takes them over, if they
 //! answer on their port with the process id that was written down; otherwise it starts new ones on the same data.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -105,7 +106,6 @@ impl Embedded {
     ///
     /// # Errors
     /// [`EmbeddedError`]; a server that was started is stopped again.
-    #[expect(clippy::missing_panics_doc, reason = "numbers are JSON")]
     pub async fn start(folder: &Path) -> Result<Self, EmbeddedError> {
         let folder = std::path::absolute(folder).map_err(|cause| io_error(folder, cause))?;
         let data = folder.join("data");
@@ -114,23 +114,28 @@ impl Embedded {
         let lock = fs::File::create(&lock_path).map_err(|cause| io_error(&lock_path, cause))?;
         lock.try_lock().map_err(|_| EmbeddedError::Locked { folder: folder.clone() })?;
 
-        let noted_path = data.join("servers.json");
-        let noted = fs::read(&noted_path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        let [redis_noted, mongod_noted]: [Option<Address>; 2] = noted.unwrap_or_default();
-        let redis = Server::start(Kind::Redis, &folder, redis_noted).await?;
-        let mongod = match Server::start(Kind::Mongod, &folder, mongod_noted).await {
+        for kind in [Kind::Redis, Kind::Mongod] {
+            kind.find(&folder)?;
+        }
+        let notes = Notes { path: data.join("servers.json") };
+        let redis = Server::start(Kind::Redis, &folder, &notes).await?;
+        let mongod = match Server::start(Kind::Mongod, &folder, &notes).await {
             Ok(mongod) => mongod,
             Err(error) => {
                 redis.stop().await;
                 return Err(error);
             }
         };
-        let embedded = Self { folder, servers: [redis, mongod], _lock: lock };
-        let noted = embedded.servers.each_ref().map(|server| Some(server.address));
-        write_whole(&noted_path, &serde_json::to_vec(&noted).expect("numbers are JSON"))?;
-        let variables = format!("REDIS_URL={}\nMONGODB_URI={}\n", embedded.redis_url(), embedded.mongodb_uri());
-        write_whole(&embedded.env_path(), variables.as_bytes())?;
-        Ok(embedded)
+        Ok(Self { folder, servers: [redis, mongod], _lock: lock })
+    }
+
+    /// Writes the file that tells other commands where the servers are.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::Io`].
+    pub fn publish(&self) -> Result<(), EmbeddedError> {
+        let variables = format!("REDIS_URL={}\nMONGODB_URI={}\n", self.redis_url(), self.mongodb_uri());
+        write_whole(&self.env_path(), variables.as_bytes())
     }
 
     /// Where its Redis listens.
@@ -159,22 +164,41 @@ impl Embedded {
     }
 }
 
+/// The file with the addresses of the servers. Written as soon as a server runs, before it answers: two servers on one
+/// folder of data would ruin it.
+struct Notes {
+    path: PathBuf,
+}
+
+impl Notes {
+    fn read(&self) -> BTreeMap<String, Address> {
+        // A damaged file says as little as a missing one.
+        fs::read(&self.path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    }
+
+    fn add(&self, kind: Kind, address: Address) -> Result<(), EmbeddedError> {
+        let mut notes = self.read();
+        notes.insert(kind.program().to_owned(), address);
+        write_whole(&self.path, &serde_json::to_vec(&notes).expect("numbers are JSON"))
+    }
+}
+
 impl Server {
-    async fn start(kind: Kind, folder: &Path, noted: Option<Address>) -> Result<Self, EmbeddedError> {
-        if let Some(address) = noted
-            && kind.answering_pid(address.port).await == Some(address.pid)
+    async fn start(kind: Kind, folder: &Path, notes: &Notes) -> Result<Self, EmbeddedError> {
+        let data = folder.join("data").join(kind.data_name());
+        if let Some(address) = notes.read().get(kind.program()).copied()
+            && let Some(server) = Self::take_over(kind, folder, address).await?
         {
-            tracing::info!(pid = address.pid, port = address.port, "taking over the {} that runs here", kind.program());
-            return Ok(Self { kind, address, child: None });
+            return Ok(server);
         }
         let program = kind.find(folder)?;
-        let data = folder.join("data").join(kind.data_name());
         fs::create_dir_all(&data).map_err(|cause| io_error(&data, cause))?;
-        let log = folder.join("data").join(format!("{}.log", kind.data_name()));
+        let log = kind.log(folder);
         let port = free_port().map_err(|cause| io_error(&data, cause))?;
         let output = fs::File::create(&log).map_err(|cause| io_error(&log, cause))?;
         let mut child = kind
             .command(&program, &data, port)
+            .current_dir(&data)
             .stdin(Stdio::null())
             .stderr(output.try_clone().map_err(|cause| io_error(&log, cause))?)
             .stdout(output)
@@ -182,23 +206,43 @@ impl Server {
             .process_group(0)
             .spawn()
             .map_err(|cause| io_error(&program, cause))?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
+        let address = Address { pid, port };
+        // Dying just here leaves a server that nobody knows of: mongod would keep a second one off its data, Redis would not.
+        if let Err(error) = notes.add(kind, address) {
+            let _ = child.kill().await; // nobody would know of it
+            return Err(error);
+        }
         let deadline = Instant::now() + START_TIMEOUT;
-        loop {
-            let pid = kind.answering_pid(port).await;
-            let child_pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-            if let Some(pid) = pid.filter(|pid| Some(*pid) == child_pid) {
-                tracing::info!(pid, port, "{} is running", kind.program());
-                return Ok(Self { kind, address: Address { pid, port }, child: Some(child) });
-            }
+        while kind.answering_pid(port).await != Some(pid) {
             let has_ended = !matches!(child.try_wait(), Ok(None));
             if has_ended || Instant::now() > deadline {
                 let _ = child.kill().await; // it may have ended already
-                let text = fs::read_to_string(&log).unwrap_or_default();
-                let last_line = text.lines().last().unwrap_or("(empty)").to_owned();
-                return Err(EmbeddedError::NotStarted { program: kind.program(), log, last_line });
+                return Err(kind.not_started(folder));
             }
             sleep(LOOK_INTERVAL).await;
         }
+        tracing::info!(pid, port, "{} is running", kind.program());
+        Ok(Self { kind, address, child: Some(child) })
+    }
+
+    /// Waits for a server that runs on our data already; it may still be recovering. `None` when there is none, or none
+    /// any more: it may as well have been ending.
+    async fn take_over(kind: Kind, folder: &Path, address: Address) -> Result<Option<Self>, EmbeddedError> {
+        let data = folder.join("data").join(kind.data_name());
+        let deadline = Instant::now() + START_TIMEOUT;
+        while address.is_running_on(&data) {
+            if kind.answering_pid(address.port).await == Some(address.pid) {
+                let (pid, port) = (address.pid, address.port);
+                tracing::info!(pid, port, "taking over the {} that runs here", kind.program());
+                return Ok(Some(Self { kind, address, child: None }));
+            }
+            if Instant::now() > deadline {
+                return Err(kind.not_started(folder));
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+        Ok(None)
     }
 
     async fn stop(mut self) {
@@ -221,7 +265,29 @@ impl Server {
     }
 }
 
+impl Address {
+    /// Whether the process that was noted is still the server of this folder of data, and not one that got its id since:
+    /// a server works in its folder.
+    fn is_running_on(self, data: &Path) -> bool {
+        let runs = Pid::from_raw(self.pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok());
+        let works_here = |folder: PathBuf| fs::canonicalize(data).is_ok_and(|data| folder == data);
+        // Where there is no /proc, a process with this id is taken for the server.
+        runs && fs::read_link(format!("/proc/{}/cwd", self.pid)).map_or(!Path::new("/proc/self").exists(), works_here)
+    }
+}
+
 impl Kind {
+    fn log(self, folder: &Path) -> PathBuf {
+        folder.join("data").join(format!("{}.log", self.data_name()))
+    }
+
+    fn not_started(self, folder: &Path) -> EmbeddedError {
+        let log = self.log(folder);
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let last_line = text.lines().last().unwrap_or("(empty)").to_owned();
+        EmbeddedError::NotStarted { program: self.program(), log, last_line }
+    }
+
     fn program(self) -> &'static str {
         match self {
             Self::Redis => "redis-server",

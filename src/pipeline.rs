@@ -145,8 +145,8 @@ impl Pipeline {
         })
     }
 
-    /// Works on both queues and records imports until `shutdown`, then ends in order: what was fetched before still goes
-    /// its way, as far as `shutdown_timeout` allows.
+    /// Works on both queues and records imports until `shutdown`, then ends what is held, as far as `shutdown_timeout`
+    /// allows. What waits then, and records of imports that end on the way, are for the next worker.
     pub async fn run(self, shutdown: CancellationToken) -> Ended {
         let Queues { import, fetch } = self.queues;
         let recorder = Recorder { import_queue: import.clone(), fetch_queue: fetch.clone(), store: self.store.clone() };
@@ -160,7 +160,7 @@ impl Pipeline {
             payload_max_bytes: self.payload_max_bytes,
         };
         let fetching = Worker::new(fetch, Single(fetch_feed), self.fetch_options);
-        let storing = Worker::new(import, StoreItems::new(self.store), self.import_options);
+        let storing = Worker::new(import, StoreItems::new(self.store, self.payload_max_bytes), self.import_options);
         let (fetched, stored, ()) =
             tokio::join!(fetching.run(shutdown.clone()), storing.run(shutdown.clone()), recorder.run(shutdown.clone()));
         Ended { given_back: fetched.given_back + stored.given_back }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{Globals, output};
-use crate::config::show;
+use super::{Globals, UsageError, output};
+use crate::config::{ConfigError, show};
 use crate::pipeline;
 
 #[derive(Debug, Subcommand)]
@@ -47,6 +47,7 @@ pub(super) fn run(globals: &Globals, command: ConfigCommand) -> anyhow::Result<E
             }
         }
         ConfigCommand::Check(args) => {
+            let is_named_here = args.file.is_some();
             let checked = Globals {
                 config: args.file.or_else(|| globals.config.clone()),
                 redis_url: globals.redis_url.clone(),
@@ -54,13 +55,20 @@ pub(super) fn run(globals: &Globals, command: ConfigCommand) -> anyhow::Result<E
                 mongodb_database: globals.mongodb_database.clone(),
                 log_format: globals.log_format,
             };
-            let config = checked.load(None)?;
+            let config = checked.load(None).map_err(|error| match error.downcast_ref() {
+                // The error would name an option that nobody used.
+                Some(ConfigError::Unreadable { path, cause, .. }) if is_named_here => {
+                    UsageError(format!("cannot read {}: {cause}", path.display())).into()
+                }
+                _ => error,
+            })?;
             pipeline::feeds(&config)?;
             let file = config
                 .file
                 .as_ref()
                 .map_or_else(|| "built-in configuration".to_owned(), |file| file.display().to_string());
-            output::line(&format!("{file}: ok, {} feeds", config.feeds.len()))?;
+            let n_feeds = config.feeds.len();
+            output::line(&format!("{file}: ok, {n_feeds} {}", if n_feeds == 1 { "feed" } else { "feeds" }))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -28,7 +28,7 @@ pub(super) struct ServeArgs {
     /// Folder with the feeds
     folder: PathBuf,
     /// Address to listen on; port 0 takes a free one and prints it
-    #[arg(long, default_value = "127.0.0.1:4100")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4100")]
     listen: SocketAddr,
 }
 
@@ -36,14 +36,14 @@ pub(super) struct ServeArgs {
 pub(super) struct GenerateArgs {
     /// Number of items
     items: usize,
-    /// Bytes of an item, about
-    #[arg(long, default_value_t = ITEM_BYTES_DEFAULT)]
+    /// Bytes of one item, at least
+    #[arg(long, value_name = "N", default_value_t = ITEM_BYTES_DEFAULT)]
     bytes: usize,
     /// The same seed gives the same feed
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Position of one item whose title is edited
-    #[arg(long)]
+    /// Give the item at this position (from 0) another title
+    #[arg(long, value_name = "N")]
     edited: Option<usize>,
 }
 

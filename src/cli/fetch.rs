@@ -1,5 +1,6 @@
 //! `feedmill fetch`: one pass over feeds, for cron and for people.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,15 +28,19 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// Time between two looks whether anybody works on them.
 const WORKER_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Fetch feeds now: adds a fetch job for each, which the workers carry out.
+/// Feeds that are named to somebody who asked for one that there is not.
+const NAMED_MAX: usize = 20;
+
+/// Fetch feeds now
 ///
-/// A feed that is being fetched already is not fetched twice: its running import is named instead.
+/// Adds a fetch job for each feed, which the workers carry out. A feed that is being fetched already is not fetched
+/// twice: its running import is named instead.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(after_help = "Examples:
   feedmill fetch jobboard            one feed
-  feedmill fetch --all --wait        all feeds, with a progress bar and a summary
-  */5 * * * * feedmill fetch --due   in the crontab: whatever its schedule says")]
+  feedmill fetch --all --wait        all, with a progress bar and a summary
+  */5 * * * * feedmill fetch --due   in a crontab: those whose schedule says so")]
 pub(super) struct FetchArgs {
     /// Names of feeds
     #[arg(value_name = "FEED", conflicts_with_all = ["all", "due"])]
@@ -43,13 +48,13 @@ pub(super) struct FetchArgs {
     /// All feeds
     #[arg(long, conflicts_with = "due")]
     all: bool,
-    /// The feeds whose schedule says so: a slot has passed since they were last fetched
+    /// Feeds with a schedule of which a slot has passed since their last fetch
     #[arg(long)]
     due: bool,
     /// Import every item, whether it was seen before or not
     #[arg(long)]
     force: bool,
-    /// Follow the imports to their end; runs a worker in this process if none is alive
+    /// Follow the imports to their end; works in this process if no worker is alive
     #[arg(long)]
     wait: bool,
     /// Print JSON
@@ -67,13 +72,14 @@ pub(super) async fn run(globals: &Globals, args: FetchArgs) -> anyhow::Result<Ex
     if args.feeds.is_empty() {
         wanted.extend(configured.values().cloned());
     } else {
-        for name in &args.feeds {
+        let mut named = HashSet::new();
+        for name in args.feeds.iter().filter(|name| named.insert(*name)) {
             wanted.push(configured.get(name).cloned().ok_or_else(|| unknown(name, configured.keys()))?);
         }
     }
     if wanted.is_empty() {
         let file = config.file.as_ref().map_or_else(|| "streams.toml".to_owned(), |file| file.display().to_string());
-        return Err(UsageError(format!("there is no feed to fetch: add a [[feed]] to {file}")).into());
+        return Err(UsageError(format!("there is no feed to fetch; add a [[feed]] to {file}")).into());
     }
     // With --wait a worker may have to run here; everything is connected before anything is started.
     let pipeline = if args.wait { Some(Pipeline::connect(&config).await?) } else { None };
@@ -91,6 +97,9 @@ pub(super) async fn run(globals: &Globals, args: FetchArgs) -> anyhow::Result<Ex
     }
     let Some(pipeline) = pipeline else {
         print_started(&started, args.json)?;
+        if !started.is_empty() && !is_worked_on(&queues).await? {
+            output::note("no worker is alive: the feeds are fetched once `feedmill worker` or `feedmill up` runs");
+        }
         return Ok(ExitCode::SUCCESS);
     };
 
@@ -116,9 +125,9 @@ struct Helper<'a> {
 
 impl Helper<'_> {
     /// Starts working if nobody else does: there was no worker, or it died meanwhile.
-    async fn work_if_needed(&mut self) -> anyhow::Result<()> {
+    async fn work_if_needed(&mut self, bar: &ProgressBar) -> anyhow::Result<()> {
         if self.worker.is_none() && !is_worked_on(&self.pipeline.queues).await? {
-            output::note("no worker is alive: working in this process");
+            bar.suspend(|| output::note("no worker is alive: working in this process"));
             self.worker = Some(tokio::spawn(self.pipeline.clone().run(self.stop.clone())));
         }
         Ok(())
@@ -126,9 +135,14 @@ impl Helper<'_> {
 }
 
 fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> UsageError {
-    let known: Vec<&str> = known.map(String::as_str).take(20).collect();
-    let known = if known.is_empty() { "there are none".to_owned() } else { format!("known are {}", known.join(", ")) };
-    UsageError(format!("there is no feed {name:?} in the configuration; {known}"))
+    let mut known = known.map(String::as_str);
+    let mut named: Vec<&str> = known.by_ref().take(NAMED_MAX).collect();
+    let more = format!("{} more", known.count());
+    if more != "0 more" {
+        named.push(&more);
+    }
+    let known = if named.is_empty() { "there are none yet, add a [[feed]]".to_owned() } else { named.join(", ") };
+    UsageError(format!("there is no feed {name:?} in the configuration; its feeds: {known}"))
 }
 
 async fn due(queue: &Queue, feeds: Vec<Arc<Feed>>) -> anyhow::Result<Vec<Arc<Feed>>> {
@@ -150,23 +164,20 @@ async fn is_worked_on(queues: &Queues) -> anyhow::Result<bool> {
 }
 
 fn print_started(started: &[Started], json: bool) -> anyhow::Result<()> {
-    let import = |started: &Started| started.import.map(|import| import.to_string());
     if json {
         let rows: Vec<_> = started
             .iter()
-            .map(|row| serde_json::json!({ "feed": row.feed, "id": import(row), "running": row.was_running }))
+            .map(
+                |row| serde_json::json!({ "feed": row.feed, "id": row.import.to_string(), "running": row.was_running }),
+            )
             .collect();
         return output::json(&rows);
     }
     if started.is_empty() {
-        output::note("nothing is due");
+        output::aside("nothing is due");
         return Ok(());
     }
-    output::table(
-        ["feed", "import"],
-        2,
-        started.iter().map(|row| [row.feed.clone(), import(row).unwrap_or_else(|| "-".to_owned())]),
-    )
+    output::table(["feed", "import"], 2, started.iter().map(|row| [row.feed.clone(), row.import.to_string()]))
 }
 
 /// Waits until all imports are through; returns their records in the order they were started.
@@ -179,27 +190,29 @@ async fn follow(helper: &mut Helper<'_>, started: &[Started]) -> anyhow::Result<
     );
     bar.enable_steady_tick(LOOK_INTERVAL);
     let mut waiting: Vec<(usize, ImportId)> =
-        started.iter().enumerate().filter_map(|(at, started)| Some((at, started.import?))).collect();
+        started.iter().enumerate().map(|(at, started)| (at, started.import)).collect();
     let mut records: Vec<Option<ImportRecord>> = vec![None; started.len()];
+    let mut lost = Vec::new();
     let mut look_for_workers_at = Instant::now();
     loop {
-        if Instant::now() >= look_for_workers_at {
-            helper.work_if_needed().await?;
+        if !waiting.is_empty() && Instant::now() >= look_for_workers_at {
+            helper.work_if_needed(&bar).await?;
             look_for_workers_at = Instant::now() + WORKER_LOOK_INTERVAL;
         }
         let mut still = Vec::with_capacity(waiting.len());
         for (at, id) in waiting {
-            // An import leaves Redis only after its record is written.
-            match import::find(&queue, &store, id).await? {
-                Some(record) => {
-                    let is_running = record.finished_at.is_none();
-                    records[at] = Some(record);
-                    if is_running {
-                        still.push((at, id));
-                    }
+            let record = import::find(&queue, &store, id).await?;
+            match &record {
+                Some(record) if record.finished_at.is_none() => still.push((at, id)),
+                Some(_) => {}
+                // An import leaves Redis after its record is written. Only one that the schedule had started, and that
+                // we joined, ends without a record: when there was nothing to do.
+                None if started[at].was_running => {
+                    bar.suspend(|| output::note(&format!("{} has nothing new", started[at].feed)));
                 }
-                None => still.push((at, id)),
+                None => lost.push((&started[at].feed, id)),
             }
+            records[at] = record;
         }
         let stored: u64 = records.iter().flatten().map(|r| r.inserted + r.updated + r.stale + r.superseded).sum();
         let accepted: u64 = records.iter().flatten().map(|r| r.new + r.changed).sum();
@@ -212,6 +225,9 @@ async fn follow(helper: &mut Helper<'_>, started: &[Started]) -> anyhow::Result<
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
     bar.finish_and_clear();
+    if let Some((feed, id)) = lost.first() {
+        anyhow::bail!("import {id} of feed {feed} is gone: Redis has lost it, as in a crash; fetch the feed again");
+    }
     Ok(records.into_iter().flatten().collect())
 }
 
@@ -221,9 +237,9 @@ fn print_summary(records: &[ImportRecord], json: bool) -> anyhow::Result<ExitCod
         Duration::try_from(finished.duration_since(record.started_at)).unwrap_or_default()
     };
     if json {
-        output::json(&records)?;
+        output::json(&records.iter().map(import::json).collect::<Result<Vec<_>, _>>()?)?;
     } else if records.is_empty() {
-        output::note("nothing is due");
+        output::aside("there was nothing to do");
     } else {
         let header = ["feed", "status", "items", "new", "changed", "unchanged", "failed", "items/s"];
         output::table(
@@ -245,6 +261,10 @@ fn print_summary(records: &[ImportRecord], json: bool) -> anyhow::Result<ExitCod
     }
     let mut status = ExitCode::SUCCESS;
     for record in records {
+        if record.duplicate > 0 {
+            let (feed, duplicate) = (&record.feed, record.duplicate);
+            output::note(&format!("{feed}: {duplicate} duplicate: in the feed twice, or waiting in the queue already"));
+        }
         if record.status == ImportStatus::Failed || record.failed > 0 {
             status = ExitCode::FAILURE;
             let reason = record.error.clone().unwrap_or_else(|| {

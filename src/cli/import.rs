@@ -35,7 +35,7 @@ pub(super) struct ListArgs {
     #[arg(long, value_name = "NAME")]
     feed: Option<String>,
     /// At most so many
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
     /// Print JSON
     #[arg(long)]
@@ -79,9 +79,12 @@ async fn list(queue: &Queue, store: &Store, args: &ListArgs) -> anyhow::Result<E
     records.sort_by_key(|record| std::cmp::Reverse(record.started_at));
     records.truncate(args.limit as usize);
     if args.json {
-        output::json(&records)?;
+        output::json(&records.iter().map(json).collect::<Result<Vec<_>, _>>()?)?;
+    } else if records.is_empty() {
+        output::aside("there are no imports of the last 30 days");
     } else {
-        let header = ["import", "feed", "status", "started", "items", "new", "changed", "unchanged", "failed"];
+        // As much as goes into 80 columns; `import show` has the rest.
+        let header = ["import", "feed", "status", "started UTC", "items", "new", "changed", "failed"];
         output::table(
             header,
             4,
@@ -90,11 +93,10 @@ async fn list(queue: &Queue, store: &Store, args: &ListArgs) -> anyhow::Result<E
                     record.id.clone(),
                     record.feed.clone(),
                     status(record).to_owned(),
-                    output::time(Some(record.started_at)),
+                    output::day_and_minute(record.started_at),
                     record.items.to_string(),
                     record.new.to_string(),
                     record.changed.to_string(),
-                    record.unchanged.to_string(),
                     record.failed.to_string(),
                 ]
             }),
@@ -109,7 +111,7 @@ async fn show(queue: &Queue, store: &Store, args: &ShowArgs) -> anyhow::Result<E
         .await?
         .with_context(|| format!("there is no import {id}; `feedmill import list` shows those of the last 30 days"))?;
     if args.json {
-        output::json(&record)?;
+        output::json(&json(&record)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let rows = [
@@ -149,6 +151,17 @@ pub(super) async fn find(queue: &Queue, store: &Store, id: ImportId) -> anyhow::
         return Ok(Some(import_record(id, &state)));
     }
     Ok(store.find_import(&id.to_string()).await?)
+}
+
+/// A record as it is printed: as it is stored, but for the name of its id.
+pub(super) fn json(record: &ImportRecord) -> serde_json::Result<serde_json::Value> {
+    let mut json = serde_json::to_value(record)?;
+    if let Some(fields) = json.as_object_mut()
+        && let Some(id) = fields.remove("_id")
+    {
+        fields.insert("id".to_owned(), id);
+    }
+    Ok(json)
 }
 
 pub(super) fn status(record: &ImportRecord) -> &'static str {

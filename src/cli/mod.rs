@@ -30,7 +30,13 @@ const USAGE: u8 = 2;
 
 /// Takes RSS and Atom feeds, turns each item into a job on Redis Streams, and writes the items into MongoDB.
 #[derive(Debug, Parser)]
-#[command(name = "feedmill", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "feedmill", version, max_term_width = 100)]
+#[command(after_help = "Examples:
+  feedmill up --embedded        all in one process, with a Redis and a MongoDB
+  feedmill fetch --all --wait   import every feed of streams.toml now
+  feedmill queue counts         what waits, what runs, what failed
+
+Exit status: 0 ok, 1 failed, 2 usage or configuration.")]
 pub struct Cli {
     #[command(flatten)]
     globals: Globals,
@@ -42,32 +48,30 @@ pub struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 struct Globals {
-    /// Configuration file [default: FEEDMILL_CONFIG, else ./streams.toml, else built in]
+    /// Configuration [else FEEDMILL_CONFIG, else ./streams.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Redis to use [environment: REDIS_URL]
+    /// Redis to use [else REDIS_URL]
     #[arg(long, global = true, value_name = "URL")]
     redis_url: Option<String>,
-    /// MongoDB to use [environment: MONGODB_URI]
+    /// MongoDB to use [else MONGODB_URI]
     #[arg(long, global = true, value_name = "URI")]
     mongodb_uri: Option<String>,
-    /// Database to use [environment: MONGODB_DATABASE]
+    /// Its database [else MONGODB_DATABASE]
     #[arg(long, global = true, value_name = "NAME")]
     mongodb_database: Option<String>,
-    /// How log lines on stderr look; RUST_LOG sets what is logged
-    #[arg(long, global = true, value_enum, default_value_t)]
+    /// Log lines on stderr, text or json; RUST_LOG says which
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT", hide_possible_values = true)]
+    #[arg(hide_default_value = true)]
     log_format: LogFormat,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run everything in one process
+    // The first four are described at their arguments.
     Up(up::UpArgs),
-    /// Run the workers of both queues
     Worker(worker::WorkerArgs),
-    /// Fetch feeds now
     Fetch(fetch::FetchArgs),
-    /// Read feeds from files and print their items, one JSON object a line
     Parse(parse::ParseArgs),
     /// Look at imports
     #[command(subcommand)]
@@ -93,6 +97,8 @@ impl Cli {
     pub fn start_logging(&self) {
         let level = match &self.command {
             Command::Up(_) | Command::Worker(_) => "info",
+            // Feeds that fail are in its own output.
+            Command::Fetch(_) => "warn,feedmill::failed_fetch=error",
             _ => "warn",
         };
         telemetry::start(level, self.globals.log_format);
@@ -124,12 +130,22 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {
+    let is_queue_usage = |error: &QueueError| matches!(error, QueueError::Url { .. } | QueueError::Name { .. });
+    let is_store_usage = |error: &StoreError| {
+        matches!(error, StoreError::Scheme { .. } | StoreError::Uri { .. } | StoreError::DatabaseName { .. })
+    };
     error.chain().any(|cause| {
         cause.is::<ConfigError>()
             || cause.is::<UsageError>()
-            || matches!(cause.downcast_ref(), Some(QueueError::Url { .. } | QueueError::Name { .. }))
-            || matches!(cause.downcast_ref(), Some(StoreError::Uri { .. }))
-            || matches!(cause.downcast_ref(), Some(PipelineError::Schedule { .. }))
+            || cause.downcast_ref().is_some_and(is_queue_usage)
+            || cause.downcast_ref().is_some_and(is_store_usage)
+            // A transparent error stands in the chain in the place of the one it holds.
+            || match cause.downcast_ref() {
+                Some(PipelineError::Queue(error)) => is_queue_usage(error),
+                Some(PipelineError::Store(error)) => is_store_usage(error),
+                Some(PipelineError::Schedule { .. }) => true,
+                _ => false,
+            }
     })
 }
 
@@ -169,6 +185,36 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn urls_that_cannot_work_are_usage_errors_wherever_they_are_found() {
+        let url = || QueueError::Url { detail: "no host".to_owned() };
+        assert!(is_usage(&url().into()));
+        assert!(is_usage(&PipelineError::from(url()).into()));
+        assert!(is_usage(&PipelineError::from(StoreError::Scheme { found: "none".to_owned() }).into()));
+        let too_old = QueueError::Version { address: "db:6379".to_owned(), found: "5.0.6".to_owned() };
+        assert!(!is_usage(&PipelineError::from(too_old).into()));
+    }
+
+    #[test]
+    fn every_help_fits_into_80_columns() {
+        fn check(command: &mut clap::Command, path: &str) {
+            let helps = [command.render_help().to_string(), command.render_long_help().to_string()];
+            for line in helps.iter().flat_map(|help| help.lines()) {
+                assert!(line.chars().count() <= 80, "{path}: {line}");
+            }
+            // What we laid out by hand is not wrapped again.
+            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(helps[0].contains(&examples), "{path}: the examples are wrapped");
+            for sub in command.get_subcommands_mut() {
+                let path = format!("{path} {}", sub.get_name());
+                check(sub, &path);
+            }
+        }
+        let mut command = Cli::command().term_width(80);
+        command.build();
+        check(&mut command, "feedmill");
     }
 
     #[test]

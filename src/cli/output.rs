@@ -21,6 +21,13 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// Prints a line to stderr if somebody is there to read it: what is as expected is nothing to mail from cron.
+pub(super) fn aside(text: &str) {
+    if io::stderr().is_terminal() {
+        note(text);
+    }
+}
+
 /// Prints a line to stdout.
 pub(super) fn line(text: &str) -> anyhow::Result<()> {
     writeln!(io::stdout(), "{text}").or_else(super::stdout_failed)
@@ -56,6 +63,11 @@ pub(super) fn table<const N: usize>(
 /// A time to the second, in UTC.
 pub(super) fn time(at: Option<Timestamp>) -> String {
     at.and_then(|at| at.round(Unit::Second).ok()).map_or_else(|| "-".to_owned(), |at| at.to_string())
+}
+
+/// Day and minute, in UTC: for columns, of times within the last weeks.
+pub(super) fn day_and_minute(at: Timestamp) -> String {
+    at.strftime("%m-%d %H:%M").to_string()
 }
 
 /// A time of the system to the second, in UTC.

@@ -13,7 +13,7 @@ use crate::error::chain;
 use crate::feed::parse::{self, Hints};
 use crate::item::{Enclosure, Item};
 
-/// Read feeds from files and print one JSON object per item.
+/// Read feeds from files and print their items, one JSON object a line
 ///
 /// A file that cannot be read as a feed is an error on stderr; the others are printed all the same.
 #[derive(Debug, Args)]

@@ -29,8 +29,9 @@ pub(super) enum QueueCommand {
   feedmill queue counts --json | jq '.[].waiting'")]
     Counts(CountsArgs),
     /// Show one job: its state, attempts, last error and payload
-    #[command(after_help = "Example:
-  feedmill queue show 'https://jobs.example/feed#12345'")]
+    #[command(after_help = "Examples:
+  feedmill queue show 'https://jobs.example/feed#12345'   an item: source#guid
+  feedmill queue show jobboard --queue feed_fetch_queue   the fetch of a feed")]
     Show(ShowArgs),
     /// Stop handing out jobs; those that run go on
     #[command(after_help = "Example:
@@ -42,8 +43,8 @@ pub(super) enum QueueCommand {
     Resume(QueueArgs),
     /// Bring dead letters back to waiting, at attempt 1
     #[command(after_help = "Examples:
-  feedmill queue redrive                                      all of them
-  feedmill queue redrive 'https://jobs.example/feed#12345'    this one")]
+  feedmill queue redrive                                     all of them
+  feedmill queue redrive 'https://jobs.example/feed#12345'   this one")]
     Redrive(RedriveArgs),
 }
 
@@ -81,6 +82,7 @@ pub(super) struct ShowArgs {
 #[derive(Debug, Args)]
 pub(super) struct RedriveArgs {
     /// Ids of dead jobs [default: all]
+    #[arg(value_name = "ID")]
     ids: Vec<String>,
     #[command(flatten)]
     queue: QueueArgs,
@@ -256,7 +258,11 @@ async fn redrive(queue: &Queue, args: &RedriveArgs) -> anyhow::Result<()> {
     }
     bar.finish_and_clear();
     if let Some(id) = wanted.iter().next() {
-        anyhow::bail!("job {id} is not among the dead letters of {} ({} redriven)", queue.name(), total.redriven);
+        let (queue, redriven) = (queue.name(), total.redriven);
+        anyhow::bail!(
+            "job {id} is not among the dead letters of {queue}; `feedmill queue show` says where it is \
+             ({redriven} others redriven)"
+        );
     }
     output::line(&format!("{} redriven", total.redriven))?;
     if total.empty > 0 {

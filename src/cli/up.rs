@@ -11,16 +11,19 @@ use crate::embedded::Embedded;
 use crate::pipeline::Pipeline;
 use crate::shutdown;
 
-/// Run everything in one process: for now the workers of both queues.
+/// Run everything in one process
 ///
-/// Ends on SIGTERM or Ctrl-C: what is held is finished or given back first. A second signal ends at once.
+/// For now this is the workers of both queues. Ends on SIGTERM or Ctrl-C: what is held is finished or given back first.
+/// A second signal ends at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill up                  with Redis and MongoDB from the configuration
-  feedmill up --embedded       with private servers under .feedmill/; other commands find
-                               them with: set -a; . .feedmill/embedded.env; set +a")]
+  feedmill up --embedded       with private servers under .feedmill/
+
+Other commands find the private servers with
+  set -a; . .feedmill/embedded.env; set +a")]
 pub(super) struct UpArgs {
-    /// Start a private redis-server and mongod (found in DATA_DIR/bin or on PATH)
+    /// Start a private redis-server and mongod, found in DIR/bin or on PATH
     #[arg(long)]
     embedded: bool,
     /// Folder of the private servers
@@ -44,12 +47,14 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
         mongodb_database: globals.mongodb_database.clone(),
         log_format: globals.log_format,
     };
-    tracing::info!(
-        redis = %servers.redis_url(), mongodb = %servers.mongodb_uri(),
-        "the addresses for other commands are in {}", servers.env_path().display()
-    );
     let worked = async {
-        Pipeline::connect(&globals.load(None)?).await?.run(shutdown).await;
+        let pipeline = Pipeline::connect(&globals.load(None)?).await?;
+        servers.publish()?;
+        tracing::info!(
+            redis = %servers.redis_url(), mongodb = %servers.mongodb_uri(),
+            "the addresses for other commands are in {}", servers.env_path().display()
+        );
+        pipeline.run(shutdown).await;
         anyhow::Ok(())
     };
     let result = worked.await;

@@ -9,14 +9,16 @@ use super::Globals;
 use crate::pipeline::Pipeline;
 use crate::shutdown;
 
-/// Run the workers of both queues. Start as many processes as you like, on as many hosts.
+/// Run the workers of both queues
 ///
-/// Ends on SIGTERM or Ctrl-C: what is held is finished or given back first. A second signal ends at once.
+/// Start as many processes as you like, on as many hosts. Ends on SIGTERM or Ctrl-C: what is held is finished or given
+/// back first. A second signal ends at once.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
-  REDIS_URL=redis://cache:6379 MONGODB_URI=mongodb://db:27017 feedmill worker --concurrency 20")]
+#[command(after_help = "Examples:
+  feedmill worker --concurrency 20
+  REDIS_URL=redis://cache MONGODB_URI=mongodb://db feedmill worker")]
 pub(super) struct WorkerArgs {
-    /// Writes in flight of the import queue [environment: WORKER_CONCURRENCY]
+    /// Batches being written to MongoDB at the same time [else WORKER_CONCURRENCY]
     #[arg(long, value_name = "N")]
     concurrency: Option<usize>,
 }

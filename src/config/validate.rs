@@ -26,6 +26,9 @@ use super::{
     units::{self, Read},
 };
 
+/// How long a write may take before it is clear that MongoDB hangs.
+const WRITE_TIME_MAX: Duration = Duration::from_mins(1);
+
 /// Jobs a worker may hold. Each is renewed at half of `lock_duration`: at the default that is already 6,700 renewals a
 /// second.
 const HELD_MAX: usize = 100_000;
@@ -301,6 +304,15 @@ fn check_queue(name: &str, role: Role, table: &Table, problems: &mut Vec<Problem
                 "is less than payload_max ({payload} bytes): the largest job would never fit; accepted: at least that"
             ),
         );
+    }
+    // A write to a MongoDB that hangs is given up, as an outage, after ten seconds, and runs up to three times.
+    if let (Role::Import, Some(Some(job_timeout))) = (role, job_timeout)
+        && job_timeout < WRITE_TIME_MAX
+    {
+        section.refuse("job_timeout", format!(
+            "is shorter than {}: a MongoDB that hangs would cost jobs their attempts; accepted: at least that, or false",
+            humantime::format_duration(WRITE_TIME_MAX)
+        ));
     }
     if let (Role::Fetch { timeout: Some(timeout) }, Some(Some(job_timeout))) = (role, job_timeout)
         && job_timeout <= timeout

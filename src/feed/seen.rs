@@ -115,6 +115,11 @@ impl SeenMap {
         self.items.len()
     }
 
+    /// The fingerprint that the map holds of an item, made by whatever version of the normaliser.
+    pub fn fingerprint(&self, digest: Digest) -> Option<Fingerprint> {
+        self.items.get(&digest).map(|seen| seen.fingerprint)
+    }
+
     /// How many items the last complete fetch showed: what a feed that answers 304 still holds.
     pub fn shown_last(&self) -> usize {
         self.items.values().filter(|seen| seen.missed == 0).count()

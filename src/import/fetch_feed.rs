@@ -13,17 +13,18 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::error::chain;
 use crate::feed::fetch::{FetchError, FetchRequest, Fetched, Fetcher, Next, Validators};
-use crate::feed::fingerprint::{fingerprint, fingerprint_as};
+use crate::feed::fingerprint::{Fingerprint, fingerprint, fingerprint_as};
 use crate::feed::parse::{self, Hints, ParseError};
 use crate::feed::seen::{self, Class, Digest, SeenMap};
 use crate::feed::{Feed, identity};
 use crate::item::Item;
 use crate::job::{Envelope, ImportId, JobId, Outcome};
 use crate::queue::enqueue::{Enqueued, FetchScope, NewItem};
-use crate::queue::feed_memory::{BegunFetch, FinishedFetch, NewValidators, SealedCounts};
+use crate::queue::feed_memory::{Begin, BegunFetch, FinishedFetch, NewValidators, SealedCounts};
 use crate::queue::imports::Opening;
 use crate::queue::read::Delivery;
 use crate::queue::scripts::{BYTES_PER_CALL_MAX, JOBS_PER_CALL_MAX};
@@ -36,6 +37,9 @@ use super::{Feeds, FetchTask, plain};
 
 /// Pause between two tries to write the state of a feed while MongoDB is away.
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
+/// How long the state of a feed is tried to be written: it is a copy for people to read, and must not hold the slot, nor
+/// run into `job_timeout` and cost an attempt of a fetch that is through.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Fetches feeds and enqueues their items.
 #[derive(Clone, Debug)]
@@ -81,18 +85,28 @@ impl JobHandler for FetchFeed {
             Ok(task) => task,
             Err(error) => return Ok(Outcome::Fail(format!("the payload is no fetch task: {error}"))),
         };
+        let import = task.import(delivery.lease.version);
         let Some(feed) = self.feeds.get(&task.feed) else {
-            let error = format!("feed {:?} is not configured any more", task.feed);
-            if let Some(import) = task.import() {
-                self.import_queue.seal_import(import, &error).await.map_err(redis_outage)?;
-            }
+            let error = format!(
+                "the worker that took it has no feed {:?} in its configuration; workers read theirs when they start",
+                task.feed
+            );
+            self.import_queue.seal_import(import, &error).await.map_err(redis_outage)?;
             tracing::warn!(feed = %task.feed, "{error}; its fetch ends here");
             return Ok(Outcome::Done);
         };
         let is_last = delivery.job.attempt() >= self.attempts;
-        match self.fetch(feed, &task, is_last).await {
+        match self.fetch(feed, &task, import, is_last).await {
             Ok(outcome) => Ok(outcome),
             Err(error) if error.is_outage() => Err(redis_outage(error)),
+            Err(error) if is_last => {
+                self.import_queue.seal_import(import, &chain(&error)).await.map_err(redis_outage)?;
+                tracing::error!(
+                    feed = %feed.name, import = %import, error = %chain(&error),
+                    "fetching feed {} failed; its next slot tries again", feed.name
+                );
+                Ok(Outcome::Done)
+            }
             Err(error) => Ok(Outcome::Retry(chain(&error))),
         }
     }
@@ -108,19 +122,32 @@ fn redis_outage(cause: QueueError) -> Outage {
 
 impl FetchFeed {
     /// One attempt. An error of the queue says nothing about what was enqueued: the next attempt finds out.
-    async fn fetch(&self, feed: &Feed, task: &FetchTask, is_last: bool) -> Result<Outcome, QueueError> {
+    async fn fetch(
+        &self,
+        feed: &Feed,
+        task: &FetchTask,
+        import: ImportId,
+        is_last: bool,
+    ) -> Result<Outcome, QueueError> {
         let opening = Opening { feed: &feed.name, source: &feed.source, run: &task.run, asked: task.asked };
-        let import = match task.import() {
-            Some(import) => import,
-            None => self.import_queue.open_imports(&[opening]).await?[0],
-        };
         let mut map_front = [0; 8];
         map_front.copy_from_slice(&seen::header(0)[..8]);
         let remember = self.remember_for(feed);
-        let Some(begun) = self.import_queue.begin_fetch(import, opening, map_front, remember).await? else {
+        let mut answer = self.import_queue.begin_fetch(import, opening, map_front, remember).await?;
+        let mut import = import;
+        if answer == Begin::Sealed {
+            // Nobody was believed to finish the import, and here we are: this fetch gets one of its own.
+            import = self.import_queue.open_imports(&[opening]).await?[0];
+            answer = self.import_queue.begin_fetch(import, opening, map_front, remember).await?;
+        }
+        let Begin::Begun(mut begun) = answer else {
             return Ok(Outcome::Done);
         };
-        let end = self.get(feed, task, &begun).await;
+        if begun.feed.url.as_deref() != Some(feed.url.as_str()) {
+            begun.feed.forget_address();
+        }
+        let mut end = self.get(feed, task, &begun).await;
+        end.moved_to = end.moved_to.or_else(|| begun.feed.moved_to.clone());
         let fetch = Fetch { handler: self, feed, import, begun: &begun, remember };
         match end.result {
             Ok(Content::NotModified) => fetch.finish_unmodified(end.status, end.moved_to).await?,
@@ -128,14 +155,14 @@ impl FetchFeed {
                 fetch.import_items(items, task.force, &validators, end.status, end.moved_to).await?;
             }
             Err(Failure { reason, next }) => {
-                // A task without an import of its own opens another one at its next attempt.
-                if is_last || matches!(next, Next::Fail) || task.import.is_none() {
+                if is_last || matches!(next, Next::Fail) {
                     fetch.finish_failed(&reason, end.status).await?;
                 }
                 match next {
                     Next::Retry if !is_last => return Ok(Outcome::Retry(reason)),
                     Next::RetryAfter(wait) if !is_last => return Ok(Outcome::RetryAfter(reason, wait)),
                     Next::Fail | Next::Retry | Next::RetryAfter(_) => tracing::warn!(
+                        target: "feedmill::failed_fetch",
                         feed = %feed.name, import = %import, error = %reason,
                         "fetching feed {} failed; its next slot tries again", feed.name
                     ),
@@ -157,11 +184,10 @@ impl FetchFeed {
     /// The GET and the parser.
     async fn get(&self, feed: &Feed, task: &FetchTask, begun: &BegunFetch) -> FetchEnd {
         let memory = &begun.feed;
-        // What is remembered belongs to the address it was learned from.
-        let is_same_address = memory.url.as_deref() == Some(feed.url.as_str());
-        let moved_to = memory.moved_to.as_ref().filter(|_| is_same_address).and_then(|url| url.parse().ok());
+        let moved_to = memory.moved_to.as_ref().and_then(|url| url.parse().ok());
         // After a restart Redis may have lost items whose validators it kept.
-        let is_conditional = is_same_address && !task.force && memory.run_id.as_deref() == Some(&begun.run_id);
+        let is_conditional =
+            !task.force && !begun.may_have_lost_items() && memory.run_id.as_deref() == Some(&begun.run_id);
         let validators = if is_conditional {
             Validators { etag: memory.etag.clone(), last_modified: memory.last_modified.clone() }
         } else {
@@ -221,14 +247,15 @@ struct Candidate {
     id: JobId,
     digest: Digest,
     item: Item,
-    known: bool,
+    /// What the seen map holds of it.
+    seen: Option<Fingerprint>,
 }
 
 /// What became of the items of a fetch.
 #[derive(Default)]
 struct Taken {
     /// Accepted or unchanged: what the seen map holds from now on.
-    shown: Vec<(Digest, crate::feed::fingerprint::Fingerprint)>,
+    shown: Vec<(Digest, Fingerprint)>,
     accepted: usize,
     /// Items that did not get into the queue, with the reason.
     refused: Vec<(JobId, String)>,
@@ -248,13 +275,18 @@ impl Fetch<'_> {
         let n_items = items.len();
         let map = SeenMap::decode(Some(&self.begun.seen));
         let mut taken = Taken::default();
-        let (candidates, repeated) = classify(items, &map, force, &mut taken);
+        let everything = force || self.begun.may_have_lost_items();
+        if everything && !force {
+            tracing::warn!(feed = %self.feed.name, "the queue has lost jobs: every item of feed {} is enqueued once more", self.feed.name);
+        }
+        let (candidates, repeated) = classify(items, &map, everything, &mut taken);
         self.enqueue(candidates, &mut taken).await?;
         let overtaken = taken.is_overtaken.then_some("a newer fetch of this feed has begun");
         let is_through = overtaken.is_none() && taken.refused.is_empty();
         let finished = FinishedFetch {
             seen_bytes: self.begun.seen.len() + seen::RECORD_BYTES * taken.accepted,
             seen: Some(map.compact(&taken.shown, true, self.begun.version.0)),
+            losses: is_through.then_some(self.begun.losses),
             validators: if is_through {
                 NewValidators::Set {
                     etag: validators.etag.as_deref().unwrap_or_default(),
@@ -264,7 +296,7 @@ impl Fetch<'_> {
             } else {
                 NewValidators::Clear
             },
-            moved_to: moved_to.as_deref(),
+            moved_to: Some(moved_to.as_deref().unwrap_or_default()),
             items: n_items,
             repeated,
             refused: &taken.refused,
@@ -279,7 +311,8 @@ impl Fetch<'_> {
 
     async fn finish_unmodified(&self, status: Option<u16>, moved_to: Option<String>) -> Result<(), QueueError> {
         let items = SeenMap::decode(Some(&self.begun.seen)).shown_last();
-        let finished = FinishedFetch { moved_to: moved_to.as_deref(), items, ..self.finished() };
+        let moved = Some(moved_to.as_deref().unwrap_or_default());
+        let finished = FinishedFetch { moved_to: moved, items, ..self.finished() };
         let counts = self.handler.import_queue.finish_fetch(&finished).await?;
         self.log(counts, status);
         self.write_status(status, None, moved_to).await;
@@ -291,6 +324,8 @@ impl Fetch<'_> {
             consecutive_failures: self.begun.feed.consecutive_failures.saturating_add(1),
             // Where it had moved to may be what fails: the next fetch asks at the configured address again.
             moved_to: Some(""),
+            // Those of another address are no good here.
+            validators: if self.begun.feed.url.is_none() { NewValidators::Clear } else { NewValidators::Keep },
             error: Some(reason),
             ..self.finished()
         };
@@ -308,6 +343,7 @@ impl Fetch<'_> {
             version: self.begun.version,
             seen_bytes: self.begun.seen.len(),
             seen: None,
+            losses: None,
             remember: self.remember,
             validators: NewValidators::Keep,
             moved_to: None,
@@ -372,7 +408,7 @@ impl Fetch<'_> {
                     feed: Some(&self.feed.name),
                     ..Envelope::default()
                 },
-                known: candidate.known,
+                known: candidate.seen.is_some(),
                 record: seen::record(candidate.digest, *fingerprint),
             })
             .collect();
@@ -387,7 +423,10 @@ impl Fetch<'_> {
                     taken.accepted += 1;
                     taken.shown.push((candidate.digest, fingerprint));
                 }
-                Enqueued::Duplicate => {}
+                // Shown, though another version of it is on its way: what the map knows of it stands.
+                Enqueued::Duplicate => {
+                    taken.shown.extend(candidate.seen.map(|fingerprint| (candidate.digest, fingerprint)));
+                }
                 Enqueued::Refused(reason) => taken.refused.push((candidate.id.clone(), reason)),
             }
         }
@@ -402,8 +441,8 @@ impl Fetch<'_> {
         );
     }
 
-    /// Writes the state of the feed to MongoDB, waiting for it if need be. If we die before that, the state is written by
-    /// the next fetch.
+    /// Writes the state of the feed to MongoDB, waiting for it a while if need be. If we die before that, the state is
+    /// written by the next fetch.
     async fn write_status(&self, status: Option<u16>, error: Option<&str>, moved_to: Option<String>) {
         let now = Timestamp::now();
         let failures = if error.is_some() { self.begun.feed.consecutive_failures.saturating_add(1) } else { 0 };
@@ -416,13 +455,19 @@ impl Fetch<'_> {
             next_fetch_at: self.feed.schedule.as_ref().and_then(|schedule| schedule.next_after(now)),
             consecutive_failures: failures,
             last_error: error.map(str::to_owned),
-            moved_to: moved_to.or_else(|| self.begun.feed.moved_to.clone()).filter(|_| error.is_none()),
+            moved_to: moved_to.filter(|_| error.is_none()),
         };
+        let give_up_at = Instant::now() + STATUS_TIMEOUT;
         while let Err(error) = self.handler.store.upsert_feed(&state, self.begun.version.0).await {
+            let gives_up = Instant::now() >= give_up_at || !error.is_outage();
             tracing::warn!(
                 feed = %self.feed.name, error = %chain(&error),
-                "the state of feed {} could not be written; trying again in {STATUS_PAUSE:?}", self.feed.name
+                "the state of feed {} could not be written; {}", self.feed.name,
+                if gives_up { "its next fetch writes it" } else { "trying again" }
             );
+            if gives_up {
+                return;
+            }
             tokio::time::sleep(STATUS_PAUSE).await;
         }
     }
@@ -430,7 +475,7 @@ impl Fetch<'_> {
 
 /// Tells new and changed items, which are returned, from unchanged ones, which are only noted. Also returns how many
 /// stood in the feed more than once: the first one counts.
-fn classify(items: Vec<Item>, map: &SeenMap, force: bool, taken: &mut Taken) -> (Vec<Candidate>, usize) {
+fn classify(items: Vec<Item>, map: &SeenMap, everything: bool, taken: &mut Taken) -> (Vec<Candidate>, usize) {
     let mut candidates = Vec::new();
     let mut met = std::collections::HashSet::with_capacity(items.len());
     let mut repeated = 0;
@@ -445,10 +490,10 @@ fn classify(items: Vec<Item>, map: &SeenMap, force: bool, taken: &mut Taken) -> 
             continue;
         }
         let class = map.classify(digest, |version| fingerprint_as(version, &item));
-        if class == Class::Unchanged && !force {
+        if class == Class::Unchanged && !everything {
             taken.shown.push((digest, fingerprint(&item)));
         } else {
-            candidates.push(Candidate { id, digest, item, known: class != Class::New });
+            candidates.push(Candidate { id, digest, item, seen: map.fingerprint(digest) });
         }
     }
     (candidates, repeated)

@@ -26,7 +26,7 @@ pub use start::{StartError, StartRequest, Started, start};
 pub use store_items::StoreItems;
 
 use crate::feed::Feed;
-use crate::job::{ImportId, JobId};
+use crate::job::{ImportId, JobId, Version};
 
 /// The configured feeds by name.
 pub type Feeds = Arc<BTreeMap<String, Arc<Feed>>>;
@@ -37,7 +37,7 @@ pub type Feeds = Arc<BTreeMap<String, Arc<Feed>>>;
 pub struct FetchTask {
     /// Name of the feed; also the id of the job, so that one fetch of a feed runs at a time.
     pub feed: String,
-    /// The import it belongs to, in hexadecimal; without one, each attempt opens its own.
+    /// The import it belongs to, in hexadecimal; without one, the version of the job gives it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub import: Option<String>,
     /// Groups imports that were started together.
@@ -52,9 +52,12 @@ pub struct FetchTask {
 }
 
 impl FetchTask {
-    /// The import, if the task names one.
-    pub fn import(&self) -> Option<ImportId> {
-        self.import.as_deref().and_then(|id| id.parse().ok())
+    /// The import it belongs to: the one it names, else one that follows from the version of its job, so that all
+    /// attempts have the same.
+    #[expect(clippy::missing_panics_doc, reason = "a version is a time after 1970")]
+    pub fn import(&self, version: Version) -> ImportId {
+        let named = self.import.as_deref().and_then(|id| id.parse().ok());
+        named.or(ImportId::from_bytes(version.to_bytes())).expect("a version is a time after 1970")
     }
 }
 

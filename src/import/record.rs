@@ -69,7 +69,7 @@ impl Recorder {
         };
         let sealing = async {
             loop {
-                match self.seal_orphans(SystemTime::now()).await {
+                match self.seal_orphans().await {
                     Ok(_) => tokio::time::sleep(ORPHAN_INTERVAL).await,
                     Err(error) => failed("sealing imports", &error).await,
                 }
@@ -109,8 +109,10 @@ impl Recorder {
     ///
     /// # Errors
     /// [`RecordError`]; may be repeated.
-    pub async fn seal_orphans(&self, now: SystemTime) -> Result<usize, RecordError> {
+    pub async fn seal_orphans(&self) -> Result<usize, RecordError> {
         let (mut sealed, mut offset) = (0, 0);
+        // Imports are dated by the clock of Redis; ours may differ by more than their age.
+        let now = self.import_queue.time().await?;
         loop {
             let page = self.import_queue.open_import_ids(offset, PAGE).await?;
             for (id, opened_at) in &page {
@@ -123,7 +125,7 @@ impl Recorder {
                     }
                 }
             }
-            if page.len() < PAGE {
+            if page.is_empty() {
                 return Ok(sealed);
             }
             offset += PAGE;
@@ -149,8 +151,7 @@ impl Recorder {
             return Ok(true);
         }
         let task = serde_json::from_slice::<FetchTask>(found.job.payload()).ok();
-        // A task without an import opens one at each attempt: any of them may be this one.
-        Ok(task.is_none_or(|task| task.import.is_some() && task.import() != Some(id)))
+        Ok(task.is_none_or(|task| task.import(found.job.head.version) != id))
     }
 }
 

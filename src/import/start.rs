@@ -6,6 +6,7 @@ use crate::feed::Feed;
 use crate::import::FetchTask;
 use crate::job::{Envelope, ImportId, JobId, JobIdError};
 use crate::queue::enqueue::{Enqueued, NewJob};
+use crate::queue::find::{Found, State};
 use crate::queue::imports::Opening;
 use crate::queue::{Queue, QueueError};
 
@@ -28,8 +29,8 @@ pub struct StartRequest {
 pub struct Started {
     /// Name of the feed.
     pub feed: String,
-    /// The import to follow; `None` when the feed is being fetched on behalf of a plain producer, without an import yet.
-    pub import: Option<ImportId>,
+    /// The import to follow.
+    pub import: ImportId,
     /// The feed was being fetched already, by this import.
     pub was_running: bool,
 }
@@ -103,7 +104,7 @@ pub async fn start<'f>(
     for ((job, import), result) in jobs.iter().zip(imports).zip(results) {
         let feed = job.id.to_string();
         started.push(match result {
-            Enqueued::Enqueued | Enqueued::Changed => Started { feed, import: Some(import), was_running: false },
+            Enqueued::Enqueued | Enqueued::Changed => Started { feed, import, was_running: false },
             Enqueued::Duplicate => join_running(import_queue, fetch_queue, job, import).await?,
             Enqueued::Refused(reason) => return Err(StartError::Refused { feed, reason }),
         });
@@ -111,7 +112,7 @@ pub async fn start<'f>(
     Ok(started)
 }
 
-/// The import of the fetch that runs already. If it ended just now, ours is started after all.
+/// The import of the fetch that runs already. If it ended, or is given up, ours is started after all.
 async fn join_running(
     import_queue: &Queue,
     fetch_queue: &Queue,
@@ -120,15 +121,19 @@ async fn join_running(
 ) -> Result<Started, StartError> {
     let feed = job.id.to_string();
     loop {
-        if let Some(found) = fetch_queue.find(&job.id).await? {
-            let running = serde_json::from_slice::<FetchTask>(found.job.payload()).ok().and_then(|task| task.import());
+        let found = fetch_queue.find(&job.id).await?;
+        let lives = |found: &Found| matches!(found.state, State::Waiting | State::Active | State::Delayed { .. });
+        if let Some(found) = found.filter(lives)
+            && let Ok(task) = serde_json::from_slice::<FetchTask>(found.job.payload())
+        {
             import_queue.release_unused_import(import).await?;
-            return Ok(Started { feed, import: running, was_running: true });
+            return Ok(Started { feed, import: task.import(found.job.head.version), was_running: true });
         }
         match fetch_queue.add(std::slice::from_ref(job), TASK_BYTES_MAX).await?.pop() {
-            Some(Enqueued::Duplicate) => {}
+            // an unreadable task is about to be buried; what is found next time is not
+            Some(Enqueued::Duplicate) => tokio::task::yield_now().await,
             Some(Enqueued::Refused(reason)) => return Err(StartError::Refused { feed, reason }),
-            _ => return Ok(Started { feed, import: Some(import), was_running: false }),
+            _ => return Ok(Started { feed, import, was_running: false }),
         }
     }
 }

@@ -15,12 +15,13 @@ use super::plain;
 #[derive(Clone, Debug)]
 pub struct StoreItems {
     store: Store,
+    payload_max_bytes: usize,
 }
 
 impl StoreItems {
-    /// A handler that writes to this store.
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    /// A handler that writes to this store, and adopts items of plain producers up to this size.
+    pub fn new(store: Store, payload_max_bytes: usize) -> Self {
+        Self { store, payload_max_bytes }
     }
 }
 
@@ -54,7 +55,12 @@ impl Handler for StoreItems {
     }
 
     fn adopt(&self, json: &[u8]) -> Result<Adoption, String> {
-        plain::adopt_item(json)
+        let adoption = plain::adopt_item(json)?;
+        let (bytes, limit_bytes) = (adoption.payload.len(), self.payload_max_bytes);
+        if bytes > limit_bytes {
+            return Err(format!("an item of {bytes} bytes; the limit (payload_max) is {limit_bytes}"));
+        }
+        Ok(adoption)
     }
 }
 

@@ -40,7 +40,7 @@ impl Redis {
     /// `prefix` begins all keys.
     ///
     /// # Errors
-    /// [`QueueError::Url`], [`QueueError::Unreachable`] or [`QueueError::Version`].
+    /// [`QueueError::Url`], [`QueueError::Unreachable`], [`QueueError::Login`] or [`QueueError::Version`].
     pub async fn connect(url: &str, prefix: &str) -> Result<Self, QueueError> {
         crate::tls::install_provider();
         // The texts of the client library name what is wrong, not the URL.
@@ -56,9 +56,16 @@ impl Redis {
             .set_response_timeout(Some(RESPONSE_TIMEOUT))
             .set_max_delay(RECONNECT_DELAY_MAX)
             .set_number_of_retries(RECONNECT_ATTEMPTS);
-        let unreachable = |cause| QueueError::Unreachable { address: address.clone(), cause };
-        let mut connection = client.get_connection_manager_with_config(config).await.map_err(unreachable)?;
-        let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await.map_err(unreachable)?;
+        let failed = |cause| QueueError::from_connecting(&address, cause);
+        // The manager would try again what fails at the start, each time up to its timeouts; whoever starts us with a
+        // wrong address wants to know at once.
+        let first = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT));
+        let mut first = client.get_multiplexed_async_connection_with_config(&first).await.map_err(failed)?;
+        let info: String = redis::cmd("INFO").arg("server").query_async(&mut first).await.map_err(failed)?;
+        drop(first);
+        let connection = client.get_connection_manager_with_config(config).await.map_err(failed)?;
         check_version(&info).map_err(|found| QueueError::Version { address: address.clone(), found })?;
         Ok(Self { client, connection, prefix: prefix.to_owned(), address })
     }
@@ -118,7 +125,7 @@ impl Redis {
     /// A connection of its own for a reader that blocks for up to `block`.
     ///
     /// # Errors
-    /// [`QueueError::Unreachable`].
+    /// [`QueueError::Unreachable`] or [`QueueError::Login`].
     pub(crate) async fn blocking_connection(&self, block: Duration) -> Result<MultiplexedConnection, QueueError> {
         // A response timeout below the block time would give up on a read that Redis still carries out: what it then
         // delivers would be pending for nobody.
@@ -128,7 +135,7 @@ impl Redis {
         self.client
             .get_multiplexed_async_connection_with_config(&config)
             .await
-            .map_err(|cause| QueueError::Unreachable { address: self.address.clone(), cause })
+            .map_err(|cause| QueueError::from_connecting(&self.address, cause))
     }
 }
 

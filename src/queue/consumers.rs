@@ -66,10 +66,8 @@ impl Queue {
     /// # Errors
     /// [`QueueError::Redis`].
     pub async fn live_consumers(&self) -> Result<Vec<String>, QueueError> {
-        let mut connection = self.connection();
-        let failed = |cause| QueueError::from_redis("ZRANGEBYSCORE", cause);
-        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut connection).await.map_err(failed)?;
-        let oldest = (seconds * 1000 + micros / 1000).saturating_sub(millis(HEARTBEAT_LIFETIME));
+        let now_ms = millis(self.time().await?.duration_since(UNIX_EPOCH).unwrap_or_default());
+        let oldest = now_ms.saturating_sub(millis(HEARTBEAT_LIFETIME));
         redis::cmd("ZRANGEBYSCORE")
             .arg(self.keys().consumers())
             .arg(oldest)
@@ -77,9 +75,9 @@ impl Queue {
             .arg("LIMIT")
             .arg(0)
             .arg(10_000)
-            .query_async(&mut connection)
+            .query_async(&mut self.connection())
             .await
-            .map_err(failed)
+            .map_err(|cause| QueueError::from_redis("ZRANGEBYSCORE", cause))
     }
 
     /// Deletes consumers that are gone and have nothing pending; `leaving` is one that goes now.

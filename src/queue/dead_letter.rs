@@ -60,6 +60,13 @@ pub struct Retention {
     pub age: Option<Duration>,
 }
 
+impl DeadLetter {
+    /// The JSON of a plain producer's entry, which can be read again; not what else may have been unreadable.
+    fn json(&self) -> Option<&[u8]> {
+        self.raw.as_deref().filter(|raw| raw.trim_ascii_start().starts_with(b"{"))
+    }
+}
+
 impl Queue {
     /// Makes a dead letter of an entry that no job can be made of, or drops it when its job stands elsewhere
     /// (then the answer is [`Settled::Changed`]).
@@ -143,7 +150,7 @@ impl Queue {
             for letter in piece {
                 call.arg(letter.entry.to_string())
                     .arg(letter.id.as_ref().map_or(&[][..], JobId::as_bytes))
-                    .arg(letter.raw.as_deref().unwrap_or_default());
+                    .arg(letter.json().unwrap_or_default());
             }
             let statuses = call
                 .run(&mut self.connection())

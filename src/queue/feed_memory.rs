@@ -17,6 +17,17 @@ use super::scripts::{self, Call, element};
 use super::{LISTED_FAILURES_MAX, Queue, QueueError, millis};
 use crate::job::{ImportId, JobId, Version};
 
+/// What came of beginning a fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// It has begun.
+    Begun(Box<BegunFetch>),
+    /// Its import, or a later one of the feed, was finished before: there is nothing to do.
+    Through,
+    /// Its import was sealed, because nobody was believed to finish it: the fetch needs another one.
+    Sealed,
+}
+
 /// A fetch that has begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BegunFetch {
@@ -26,6 +37,8 @@ pub struct BegunFetch {
     pub seen: Vec<u8>,
     /// Identity of the Redis that answered: it is another after a restart.
     pub run_id: String,
+    /// How often the queue has lost a job so far: its guard was evicted or deleted, or the stream itself.
+    pub losses: u64,
     /// What is known of the feed.
     pub feed: FeedMemory,
 }
@@ -40,6 +53,9 @@ pub struct FeedMemory {
     /// The Redis that stored these validators. After a restart Redis may have lost the items of its last second while the
     /// validators survived, so they are good only for the same run.
     pub run_id: Option<String>,
+    /// Losses of the queue when the feed was last taken in whole. If there were more since, an item that the seen map knows
+    /// may be among them.
+    pub losses: u64,
     /// The configured address at the last fetch: all of the above belongs to it.
     pub url: Option<String>,
     /// Where the feed has moved for good.
@@ -67,9 +83,11 @@ pub struct FinishedFetch<'a> {
     pub seen: Option<Vec<u8>>,
     /// How long the map is kept without another fetch.
     pub remember: Duration,
+    /// Losses of the queue when the fetch began, if it took the feed in whole.
+    pub losses: Option<u64>,
     /// What happens to the validators.
     pub validators: NewValidators<'a>,
-    /// Where the feed has moved for good, if this fetch learned it; empty: it has not moved after all.
+    /// Where the feed has moved for good; empty: it has not. `None` leaves what is known.
     pub moved_to: Option<&'a str>,
     /// Fetches that failed one after the other, this one included.
     pub consecutive_failures: u32,
@@ -119,7 +137,7 @@ pub struct SealedCounts {
 }
 
 impl Queue {
-    /// Begins a fetch. `None` when this very import was finished before: there is nothing to do.
+    /// Begins a fetch, unless its import is finished already.
     ///
     /// `map_front` is the first half of a seen map's header, for a feed that has none yet.
     ///
@@ -131,7 +149,7 @@ impl Queue {
         opening: super::imports::Opening<'_>,
         map_front: [u8; 8],
         remember: Duration,
-    ) -> Result<Option<BegunFetch>, QueueError> {
+    ) -> Result<Begin, QueueError> {
         let keys = self.keys();
         let (feed, seen, hash) = (keys.feed(opening.feed), keys.seen(opening.feed), keys.import(import));
         let all = [feed.as_str(), &seen, keys.meta(), keys.imports(), &hash];
@@ -148,13 +166,17 @@ impl Queue {
         let parts = parts.collect::<Result<Vec<_>, _>>()?;
         let unexpected = || QueueError::Reply { script: script.name, detail: format!("{} elements", parts.len()) };
         match parts.as_slice() {
-            [word] if word == b"through" => Ok(None),
-            [word, version, seen, run_id, fields @ ..] if word == b"begun" => Ok(Some(BegunFetch {
-                version: Version::from_bytes(version.as_slice().try_into().map_err(|_| unexpected())?),
-                seen: seen.clone(),
-                run_id: String::from_utf8_lossy(run_id).into_owned(),
-                feed: FeedMemory::from_fields(fields),
-            })),
+            [word] if word == b"through" => Ok(Begin::Through),
+            [word] if word == b"sealed" => Ok(Begin::Sealed),
+            [word, version, seen, run_id, losses, fields @ ..] if word == b"begun" => {
+                Ok(Begin::Begun(Box::new(BegunFetch {
+                    version: Version::from_bytes(version.as_slice().try_into().map_err(|_| unexpected())?),
+                    seen: seen.clone(),
+                    run_id: String::from_utf8_lossy(run_id).into_owned(),
+                    losses: std::str::from_utf8(losses).ok().and_then(|text| text.parse().ok()).unwrap_or(0),
+                    feed: FeedMemory::from_fields(fields),
+                })))
+            }
             _ => Err(unexpected()),
         }
     }
@@ -183,8 +205,11 @@ impl Queue {
         };
         let failures = ("failures", fetch.consecutive_failures.to_string());
         let url = ("url", fetch.url.to_owned());
-        let feed_fields: Vec<(&str, String)> =
-            [failures, url].into_iter().chain(fetch.moved_to.map(|url| ("moved_to", url.to_owned()))).collect();
+        let feed_fields: Vec<(&str, String)> = [failures, url]
+            .into_iter()
+            .chain(fetch.losses.map(|losses| ("losses", losses.to_string())))
+            .chain(fetch.moved_to.map(|url| ("moved_to", url.to_owned())))
+            .collect();
         call.arg(feed_fields.len());
         for (field, value) in feed_fields {
             call.arg(field).arg(value);
@@ -220,7 +245,25 @@ impl Queue {
     }
 }
 
+impl BegunFetch {
+    /// Whether the queue has lost jobs since the feed was last taken in whole: items that the seen map knows may be among
+    /// them, and would not come again by themselves.
+    pub fn may_have_lost_items(&self) -> bool {
+        self.losses != self.feed.losses
+    }
+}
+
 impl FeedMemory {
+    /// Forgets what was learned from the address of the feed, because it has another one now.
+    pub fn forget_address(&mut self) {
+        *self = Self {
+            last_fetch_at: self.last_fetch_at,
+            losses: self.losses,
+            consecutive_failures: self.consecutive_failures,
+            ..Self::default()
+        };
+    }
+
     fn from_fields(fields: &[Vec<u8>]) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut fields: HashMap<String, String> =
@@ -230,6 +273,7 @@ impl FeedMemory {
             etag: present("etag"),
             last_modified: present("last_modified"),
             run_id: present("run_id"),
+            losses: present("losses").and_then(|count| count.parse().ok()).unwrap_or(0),
             url: present("url"),
             moved_to: present("moved_to"),
             last_fetch_at: present("last_fetch")

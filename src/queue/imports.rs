@@ -138,12 +138,9 @@ impl Queue {
             .query_async(&mut self.connection())
             .await
             .map_err(|cause| QueueError::from_redis("ZRANGE", cause))?;
-        rows.into_iter()
-            .map(|(id, ms)| match id.parse() {
-                Ok(id) => Ok((id, UNIX_EPOCH + Duration::from_millis(ms as u64))),
-                Err(_) => Err(QueueError::Reply { script: "ZRANGE", detail: format!("import id {id:?}") }),
-            })
-            .collect()
+        // A member that is no id was not put there by us, and must not hide the others.
+        let read = |(id, ms): (String, f64)| Some((id.parse().ok()?, UNIX_EPOCH + Duration::from_millis(ms as u64)));
+        Ok(rows.into_iter().filter_map(read).collect())
     }
 
     /// Seals an import whose fetch will not do it any more, because of `error`. Returns whether it had to be.

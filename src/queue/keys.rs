@@ -11,7 +11,7 @@
 //! | `:failures` | hash | job id → MessagePack `[first failure (ms), last failure (ms), error]` |
 //! | `:dead` | stream | dead letters: `id`, `reason`, `attempts`, `at` (ms), `consumer`, `raw` (of an unreadable entry) |
 //! | `:wake` | stream | at most one entry: wakes a blocked reader because a job is due earlier than it knows |
-//! | `:meta` | hash | `paused` (entry id reached), counters, `last_version`, `last_import` |
+//! | `:meta` | hash | `paused` (entry id reached), counters, `last_version`, `last_import`, `had_group` |
 //! | `:events` | stream | what happened, capped |
 //! | `:sweep` | string | who swept for stalled jobs last; expires with the interval |
 //! | `:consumers` | zset | consumer name by last heartbeat (ms) |

@@ -39,7 +39,7 @@ pub mod feed_memory;
 pub mod imports;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::RedisError;
 use redis::aio::ConnectionManager;
@@ -122,6 +122,18 @@ impl Queue {
         self.inner.redis.connection()
     }
 
+    /// The time of Redis, by which everything in the queue is dated.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`].
+    pub async fn time(&self) -> Result<SystemTime, QueueError> {
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME")
+            .query_async(&mut self.connection())
+            .await
+            .map_err(|cause| QueueError::from_redis("TIME", cause))?;
+        Ok(UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_micros(micros))
+    }
+
     /// Creates the group at 0 if it is missing (Redis was flushed, or the stream was deleted): a paused queue stays
     /// paused. Returns whether it was missing.
     ///
@@ -148,11 +160,20 @@ impl Queue {
 #[non_exhaustive]
 pub enum QueueError {
     /// The server cannot be reached.
-    #[error("cannot reach Redis at {address}: is it running, and is REDIS_URL right?")]
+    #[error("cannot reach Redis at {address}; start it, or set REDIS_URL to where it runs")]
     Unreachable {
         /// Host and port.
         address: String,
         /// What the client library says.
+        #[source]
+        cause: RedisError,
+    },
+    /// The server does not let us in.
+    #[error("Redis at {address} refused the login; check user and password in REDIS_URL")]
+    Login {
+        /// Host and port.
+        address: String,
+        /// What the client library says; user and password are not in it.
         #[source]
         cause: RedisError,
     },
@@ -209,6 +230,14 @@ pub enum QueueError {
 }
 
 impl QueueError {
+    /// An error of making a connection to `address`.
+    pub(crate) fn from_connecting(address: &str, cause: RedisError) -> Self {
+        let address = address.to_owned();
+        let is_login = cause.kind() == redis::ErrorKind::AuthenticationFailed
+            || matches!(cause.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"));
+        if is_login { Self::Login { address, cause } } else { Self::Unreachable { address, cause } }
+    }
+
     pub(crate) fn from_redis(operation: &'static str, cause: RedisError) -> Self {
         Self::Redis { operation, cause }
     }
@@ -216,6 +245,18 @@ impl QueueError {
     /// Whether Redis could not do it now but may later: it is down, restarting, read-only or out of memory. Nothing is
     /// known then about whether the operation was carried out.
     pub fn is_outage(&self) -> bool {
+        const NOT_NOW: [&str; 10] = [
+            "LOADING",
+            "READONLY",
+            "MASTERDOWN",
+            "TRYAGAIN",
+            "CLUSTERDOWN",
+            "OOM",
+            "MISCONF",
+            "BUSY",
+            "NOREPLICAS",
+            "NOSCRIPT",
+        ];
         match self {
             Self::Unreachable { .. } => true,
             Self::Redis { cause, .. } => {
@@ -223,33 +264,24 @@ impl QueueError {
                     || cause.is_timeout()
                     || cause.is_connection_dropped()
                     || cause.is_connection_refusal()
-                    || matches!(
-                        cause.code(),
-                        Some(
-                            "LOADING"
-                                | "READONLY"
-                                | "MASTERDOWN"
-                                | "TRYAGAIN"
-                                | "CLUSTERDOWN"
-                                | "OOM"
-                                | "MISCONF"
-                                | "BUSY"
-                                | "NOREPLICAS"
-                        )
-                    )
+                    || says(cause, &NOT_NOW)
             }
             _ => false,
         }
     }
 
-    /// Whether the consumer group is missing.
+    /// Whether the consumer group is missing. `UNBLOCKED` is what a read is told that blocked while the group went.
     pub(crate) fn is_group_lost(&self) -> bool {
-        // From inside a script the code arrives as part of the text. UNBLOCKED is what a read is told that blocked while
-        // the group went.
-        matches!(self, Self::Redis { cause, .. }
-            if matches!(cause.code(), Some("NOGROUP" | "UNBLOCKED"))
-                || cause.detail().is_some_and(|text| text.contains("NOGROUP")))
+        matches!(self, Self::Redis { cause, .. } if says(cause, &["NOGROUP", "UNBLOCKED"]))
     }
+}
+
+/// Whether Redis answered one of these error codes: as its answer, or as the error of a command inside a script, which
+/// stands somewhere in the text (Redis 6.2 puts `ERR Error running script …: -` before it).
+fn says(error: &RedisError, codes: &[&str]) -> bool {
+    let mut words = error.detail().unwrap_or_default().split_ascii_whitespace();
+    error.code().is_some_and(|code| codes.contains(&code))
+        || words.any(|word| codes.contains(&word.trim_start_matches('-')))
 }
 
 /// A span as the whole milliseconds that a script takes.

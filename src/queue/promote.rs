@@ -31,9 +31,9 @@ impl Queue {
     /// [`QueueError::Redis`]; may be repeated.
     pub async fn promote(&self) -> Result<Promoted, QueueError> {
         let keys = self.keys();
-        let all = [keys.stream(), keys.delayed(), keys.dead(), keys.meta(), keys.failures()];
+        let all = [keys.stream(), keys.delayed(), keys.dead(), keys.meta(), keys.failures(), keys.events()];
         let mut call = Call::new(&scripts::PROMOTE, all.into_iter());
-        call.arg(keys.job_prefix()).arg(JOBS_PER_CALL_MAX);
+        call.arg(keys.job_prefix()).arg(JOBS_PER_CALL_MAX).arg(self.events_max());
         let (moved, buried, due): (usize, usize, i64) = call.run(&mut self.connection()).await?.decode()?;
         Ok(Promoted { moved, buried, next_due_in: u64::try_from(due).ok().map(Duration::from_millis) })
     }

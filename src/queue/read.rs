@@ -74,6 +74,13 @@ pub struct PlainEntry {
     pub json: Vec<u8>,
 }
 
+impl PlainEntry {
+    /// Version of its content: when it was added; of two entries of one millisecond the later one is the newer.
+    pub fn version(&self) -> Version {
+        Version(self.added.ms.saturating_mul(1000).saturating_add(self.added.seq.min(999)))
+    }
+}
+
 /// An entry that no job can be made of.
 #[derive(Debug)]
 pub struct UnreadableEntry {
@@ -136,11 +143,18 @@ impl Queue {
 
     /// Makes a job of a plain producer's entry, as if it had been enqueued here: it waits, with an entry of our own.
     ///
-    /// Its version is the time at which it was added.
+    /// With a version (see [`PlainEntry::version`]) it replaces older content of a job that lives; without one it is a
+    /// plain add, a duplicate of any job that lives.
     ///
     /// # Errors
     /// [`QueueError`]; the entry is still pending then.
-    pub async fn adopt(&self, plain: &PlainEntry, id: &JobId, envelope: Envelope<'_>) -> Result<Adopted, QueueError> {
+    pub async fn adopt(
+        &self,
+        plain: &PlainEntry,
+        id: &JobId,
+        version: Option<Version>,
+        envelope: Envelope<'_>,
+    ) -> Result<Adopted, QueueError> {
         let keys = self.keys();
         let job_key = keys.job(id);
         let all: [&[u8]; 7] = [
@@ -152,8 +166,6 @@ impl Queue {
             keys.closing_imports().as_bytes(),
             &job_key,
         ];
-        // of two entries of one millisecond the later one is the newer
-        let version = Version(plain.added.ms.saturating_mul(1000).saturating_add(plain.added.seq.min(999)));
         let mut encoded = Vec::new();
         envelope.encode_into(&mut encoded);
         let mut call = Call::new(&scripts::ADOPT, all.into_iter());
@@ -161,7 +173,7 @@ impl Queue {
             .arg(keys.import_prefix())
             .arg(plain.entry.to_string())
             .arg(id.as_bytes())
-            .arg(&version.to_bytes()[..])
+            .arg(version.map_or_else(Vec::new, |version| version.to_bytes().to_vec()))
             .arg(encoded);
         let letter: String = call.run(&mut self.connection()).await?.decode()?;
         match letter.as_str() {

@@ -113,8 +113,8 @@ pub enum StoreError {
 
     /// An index of the same fields exists that does something else.
     #[error(
-        "the index {name:?} on the collection {collection:?} conflicts with one that feedmill needs ({wanted}); drop it \
-         with db.{collection}.dropIndex({name:?}) and start again"
+        "the index {name:?} on the collection {collection:?} conflicts with one that feedmill needs ({wanted}); drop \
+         it with db.{collection}.dropIndex({name:?}) and start again"
     )]
     IndexConflict {
         /// Collection of the index.
@@ -235,6 +235,7 @@ impl DriverError {
         let message = match self {
             Self::Driver(error) => match &*error.kind {
                 ErrorKind::Command(error) => error.message.clone(),
+                ErrorKind::ServerSelection { message, .. } => selection_reasons(message),
                 kind => kind.to_string(),
             },
             Self::Server { message, .. } => message.clone(),
@@ -262,6 +263,27 @@ impl fmt::Debug for DriverError {
 
 impl std::error::Error for DriverError {}
 
+/// What the driver found at each address, out of its description of all it knows about the servers.
+///
+/// An address where something else than MongoDB listens has no error; nor has one that is silent.
+fn selection_reasons(message: &str) -> String {
+    let mut reasons: Vec<&str> = Vec::new();
+    for part in message.split(", Error: ").skip(1) {
+        let part = part.strip_prefix("Kind: ").unwrap_or(part);
+        let end = [", labels: ", " }, {", " } ]"].iter().filter_map(|end| part.find(end)).min().unwrap_or(part.len());
+        if !reasons.contains(&&part[..end]) {
+            reasons.push(&part[..end]);
+        }
+    }
+    if !reasons.is_empty() {
+        reasons.join("; ")
+    } else if message.contains("Type: Unknown") {
+        "no answer that is MongoDB's came in time".to_owned()
+    } else {
+        message.split(" Topology: ").next().unwrap_or_default().trim_end_matches('.').to_owned()
+    }
+}
+
 /// Puts a text on one line and cuts it to a length that a log, a job or a document can carry.
 pub(super) fn one_line(text: &str) -> String {
     let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_CHARS_MAX).collect();
@@ -279,6 +301,24 @@ mod tests {
     fn the_host_of_a_uri_is_shown_without_user_and_password() {
         assert_eq!(host_of("mongodb+srv://ada:s3cret@db.example.org/feeds?w=1"), "db.example.org");
         assert_eq!(host_of("mongodb://db:27017"), "db:27017");
+    }
+
+    #[test]
+    fn of_the_servers_that_the_driver_looked_for_only_the_reasons_are_told() {
+        let server = |address: &str, reason: &str| {
+            format!(
+                "{{ Address: {address}, Type: Unknown, Error: Kind: I/O error: {reason}, labels: \
+                 {{\"RetryableError\"}}, source: None, server response: None }}"
+            )
+        };
+        let servers = [server("a:1", "refused (os error 111)"), server("b:1", "refused (os error 111)")].join(", ");
+        let intro = "Server selection timeout: No available servers.";
+        let message = format!("{intro} Topology: {{ Type: Unknown, Servers: [ {servers} ] }}");
+        assert_eq!(selection_reasons(&message), "I/O error: refused (os error 111)");
+        let silent = format!("{intro} Topology: {{ Type: Unknown, Servers: [ {{ Address: a:1, Type: Unknown }} ] }}");
+        assert_eq!(selection_reasons(&silent), "no answer that is MongoDB's came in time");
+        let no_primary = "Server selection timeout: No writable servers. Topology: { Type: ReplicaSetNoPrimary }";
+        assert_eq!(selection_reasons(no_primary), "Server selection timeout: No writable servers");
     }
 
     #[test]

@@ -37,12 +37,12 @@ pub enum ImportStatus {
     Failed,
 }
 
-/// One import as it is stored, and as `import show --json` and `GET /imports/{id}` print it.
+/// One import as it is stored, and, with `id` for `_id`, as `import show --json` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImportRecord {
     /// The import's id.
-    #[serde(rename = "_id")]
+    #[serde(rename = "_id", alias = "id")]
     pub id: String,
     /// Name of the feed.
     pub feed: String,

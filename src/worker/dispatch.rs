@@ -9,23 +9,30 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::buffer::Buffer;
 use super::flight::{Gate, fly};
+use super::odd_entries::{self, OddEntry};
 use super::{Handler, Parts};
 use crate::error::chain;
-use crate::job::Envelope;
 use crate::queue::QueueError;
-use crate::queue::read::{Adopted, BLOCK_MAX, Entry, PlainEntry, ReadReply, Reader, Unblocker, UnreadableEntry};
+use crate::queue::read::{BLOCK_MAX, Entry, ReadReply, Reader, Unblocker};
 use crate::queue::scripts::JOBS_PER_CALL_MAX;
 
 /// Pause after a failed read, before the connection is made anew.
 const READ_PAUSE: Duration = Duration::from_millis(500);
 /// How often a blocked read is asked to end while the worker ends: the first request may come just before it blocks.
 const UNBLOCK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Jobs of the first read.
+const FIRST_READ_JOBS: usize = 64;
+/// Reads whose entries may still be adopted or buried while more is read: they hold no room of the buffer.
+const ODD_READS_MAX: usize = 4;
+/// How long the end of a worker waits for a read that is asked to end.
+const LAST_READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the dispatcher asks of the reading task.
 struct ReadRequest {
@@ -50,14 +57,29 @@ pub(super) struct Dispatcher<H> {
     buffer: Buffer,
     flights: JoinSet<()>,
     gate: Gate,
+    /// Reads whose entries were not all jobs.
+    odd: JoinSet<()>,
     /// The last read brought less than it asked for: nothing more waits just now.
     is_drained: bool,
+    /// Size of a job, by the last read: how many fit into what is left of `buffer_bytes`.
+    job_bytes: usize,
 }
 
 impl<H: Handler> Dispatcher<H> {
     pub(super) fn new(parts: Arc<Parts>, handler: Arc<H>) -> Self {
         let buffer = Buffer::new(parts.options.batch_size, parts.options.flush);
-        Self { parts, handler, buffer, flights: JoinSet::new(), gate: Gate::open(), is_drained: true }
+        // The first read knows nothing about sizes and asks for little.
+        let job_bytes = parts.options.buffer_bytes.div_ceil(FIRST_READ_JOBS);
+        Self {
+            parts,
+            handler,
+            buffer,
+            flights: JoinSet::new(),
+            gate: Gate::open(),
+            odd: JoinSet::new(),
+            is_drained: true,
+            job_bytes,
+        }
     }
 
     /// Runs until `shutdown`, and then until nothing is held or `shutdown_timeout` is over.
@@ -70,7 +92,7 @@ impl<H: Handler> Dispatcher<H> {
             self.start_flights(is_ending);
             if !is_ending {
                 self.request_read(&mut reading).await;
-            } else if !reading.is_busy && self.buffer.is_empty() && self.flights.is_empty() {
+            } else if !reading.is_busy && self.buffer.is_empty() && self.flights.is_empty() && self.odd.is_empty() {
                 return;
             }
             let can_start = self.flights.len() < self.parts.options.concurrency;
@@ -86,16 +108,28 @@ impl<H: Handler> Dispatcher<H> {
                         "shutdown_timeout is over; what is not through is given back"
                     );
                     self.flights.shutdown().await;
+                    self.odd.shutdown().await;
+                    reading.end(&self.parts).await;
                     return;
                 }
                 () = sleep(UNBLOCK_INTERVAL), if is_ending && reading.is_busy => reading.unblocker.unblock().await,
-                Some((count, reply)) = reading.replies.recv(), if reading.is_busy => {
+                read = reading.replies.recv(), if reading.is_busy => {
                     reading.is_busy = false;
-                    self.take_in(count, reply).await;
+                    if let Some((count, reply)) = read {
+                        self.take_in(count, reply);
+                    } else {
+                        tracing::error!(queue = %self.parts.queue.name(), "the reading task panicked and is started anew");
+                        reading = Reading::spawn(self.parts.queue.reader(&self.parts.consumer.name));
+                    }
                 }
                 Some(flown) = self.flights.join_next(), if !self.flights.is_empty() => {
                     if let Err(error) = flown && error.is_panic() {
                         tracing::error!(%error, "a flight panicked; its jobs are claimed after lock_duration");
+                    }
+                }
+                Some(dealt) = self.odd.join_next(), if !self.odd.is_empty() => {
+                    if let Err(error) = dealt {
+                        tracing::error!(%error, "entries that are no jobs were left; they are claimed after lock_duration");
                     }
                 }
                 // fails only without a sender, and the gate is one
@@ -124,12 +158,14 @@ impl<H: Handler> Dispatcher<H> {
     fn room(&self) -> usize {
         let options = &self.parts.options;
         let (jobs, bytes) = self.parts.leases.totals();
-        if bytes >= options.buffer_bytes { 0 } else { (options.concurrency * options.batch_size).saturating_sub(jobs) }
+        let free_bytes = options.buffer_bytes.saturating_sub(bytes);
+        let fitting = if free_bytes == 0 { 0 } else { free_bytes.div_ceil(self.job_bytes.max(1)) };
+        (options.concurrency * options.batch_size).saturating_sub(jobs).min(fitting)
     }
 
     async fn request_read(&mut self, reading: &mut Reading) {
         let room = self.room().min(JOBS_PER_CALL_MAX);
-        if reading.is_busy || room == 0 || !self.gate.is_open() {
+        if reading.is_busy || room == 0 || !self.gate.is_open() || self.odd.len() >= ODD_READS_MAX {
             return;
         }
         // With jobs in the buffer a read does not wait: if nothing more is there, they are flushed.
@@ -140,7 +176,7 @@ impl<H: Handler> Dispatcher<H> {
         reading.is_busy = reading.requests.send(ReadRequest { count: room, block }).await.is_ok();
     }
 
-    async fn take_in(&mut self, asked: usize, reply: Result<ReadReply, QueueError>) {
+    fn take_in(&mut self, asked: usize, reply: Result<ReadReply, QueueError>) {
         let read = match reply {
             Ok(read) => read,
             Err(error) => {
@@ -157,54 +193,25 @@ impl<H: Handler> Dispatcher<H> {
         }
         self.is_drained = read.entries.len() < asked;
         let now = Instant::now();
+        let (mut odd, mut bytes, mut jobs) = (Vec::new(), 0, 0);
         for entry in read.entries {
             match entry {
                 Entry::Job(delivery) => {
-                    self.parts.leases.add(&delivery);
-                    self.buffer.push(*delivery, now);
+                    (bytes, jobs) = (bytes + delivery.job.size_bytes(), jobs + 1);
+                    // A group that was created anew delivers once more what is held here.
+                    if self.parts.leases.add(&delivery) {
+                        self.buffer.push(*delivery, now);
+                    }
                 }
-                Entry::Plain(plain) => self.adopt(plain).await,
-                Entry::Unreadable(unreadable) => self.bury(&unreadable).await,
+                Entry::Plain(plain) => odd.push(OddEntry::Plain(plain)),
+                Entry::Unreadable(unreadable) => odd.push(OddEntry::Unreadable(unreadable)),
             }
         }
-    }
-
-    /// Makes a job of a plain producer's entry, or a dead letter. On an outage the entry stays pending and is claimed.
-    async fn adopt(&self, plain: PlainEntry) {
-        let refused =
-            |plain: PlainEntry, reason| UnreadableEntry { entry: plain.entry, id: None, reason, raw: plain.json };
-        let adoption = match self.handler.adopt(&plain.json) {
-            Ok(adoption) => adoption,
-            Err(reason) => return self.bury(&refused(plain, reason)).await,
-        };
-        let envelope =
-            Envelope { payload: &adoption.payload, fingerprint: adoption.fingerprint, ..Envelope::default() };
-        match self.parts.queue.adopt(&plain, &adoption.id, envelope).await {
-            // it is read again as any job, by whoever comes first
-            Ok(Adopted::Enqueued | Adopted::Changed | Adopted::Duplicate | Adopted::Lost) => {}
-            Ok(Adopted::Refused) => {
-                let reason = format!("the key of job {} is of another type", adoption.id);
-                self.bury(&refused(plain, reason)).await;
-            }
-            Err(error) => tracing::warn!(
-                queue = %self.parts.queue.name(), job.id = %adoption.id, error = %chain(&error),
-                "an entry could not be adopted; it is claimed after lock_duration"
-            ),
+        if jobs > 0 {
+            self.job_bytes = bytes.div_ceil(jobs);
         }
-    }
-
-    async fn bury(&self, unreadable: &UnreadableEntry) {
-        let queue = self.parts.queue.name();
-        match self.parts.queue.bury_entry(&self.parts.consumer.name, unreadable).await {
-            Ok(crate::queue::Settled::Settled) => tracing::error!(
-                %queue, entry = %unreadable.entry, reason = %unreadable.reason,
-                "entry {} is a dead letter now: {}", unreadable.entry, unreadable.reason
-            ),
-            Ok(_) => {}
-            Err(error) => tracing::warn!(
-                %queue, entry = %unreadable.entry, error = %chain(&error),
-                "an unreadable entry could not be buried; it is claimed after lock_duration"
-            ),
+        if !odd.is_empty() {
+            self.odd.spawn(odd_entries::deal_with(self.parts.clone(), self.handler.clone(), odd));
         }
     }
 }
@@ -227,6 +234,25 @@ impl Reading {
             }
         });
         Self { requests, replies, unblocker, is_busy: false, _task: AbortOnDropHandle::new(task) }
+    }
+
+    /// Ends a read that is under way. What it still brings counts as held, and so is given back.
+    async fn end(mut self, parts: &Parts) {
+        let ending = async {
+            while self.is_busy {
+                self.unblocker.unblock().await;
+                if let Ok(reply) = timeout(UNBLOCK_INTERVAL, self.replies.recv()).await {
+                    self.is_busy = false;
+                    for entry in reply.and_then(|(_, reply)| reply.ok()).unwrap_or_default().entries {
+                        if let Entry::Job(delivery) = entry {
+                            parts.leases.add(&delivery);
+                        }
+                    }
+                }
+            }
+        };
+        // One that does not end leaves its entries pending; they are claimed.
+        let _ = timeout(LAST_READ_TIMEOUT, ending).await;
     }
 }
 

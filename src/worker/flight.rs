@@ -69,49 +69,30 @@ impl<T> Drop for AbortOnDrop<T> {
 /// Stops renewing the jobs of a flight that panicked, so that they are claimed. A flight that is dropped keeps them.
 struct LetGoOnPanic<'a> {
     parts: &'a Parts,
-    batch: &'a [Delivery],
+    leases: Vec<Lease>,
 }
 
 impl Drop for LetGoOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.parts.leases.remove(self.batch.iter().map(|delivery| &delivery.lease));
+            self.parts.leases.remove(&self.leases);
         }
     }
 }
 
 /// Flies a batch to its end. Dropped (at the end of `shutdown_timeout`), it leaves its jobs held, to be given back.
 pub(super) async fn fly<H: Handler>(parts: Arc<Parts>, handler: Arc<H>, gate: Gate, batch: Vec<Delivery>) {
-    let batch: Arc<[Delivery]> = batch.into();
-    let _let_go = LetGoOnPanic { parts: &parts, batch: &batch };
-    let outcomes = handled(&parts, &handler, &gate, &batch).await;
-    settle(&parts, &batch, outcomes).await;
-    parts.leases.remove(batch.iter().map(|delivery| &delivery.lease));
-}
-
-/// Hands the batch in until there is no outage; one outcome per job.
-async fn handled<H: Handler>(
-    parts: &Arc<Parts>,
-    handler: &Arc<H>,
-    gate: &Gate,
-    batch: &Arc<[Delivery]>,
-) -> Vec<Outcome> {
+    let mut batch: Arc<[Delivery]> = batch.into();
+    let _let_go = LetGoOnPanic { parts: &parts, leases: batch.iter().map(|delivery| delivery.lease.clone()).collect() };
     let mut closed = None;
     let mut pause = OUTAGE_PAUSE.0;
-    loop {
-        match handle_once(parts, handler, batch).await {
-            Ok(outcomes) => {
-                if closed.is_some() {
-                    tracing::info!(queue = %parts.queue.name(), jobs = batch.len(), "the outage is over");
-                }
-                return outcomes;
-            }
+    let outcomes = loop {
+        match handle_once(&parts, &handler, &batch).await {
+            Ok(outcomes) => break outcomes,
             Err(outage) => {
                 if closed.is_none() {
                     tracing::warn!(
-                        queue = %parts.queue.name(),
-                        jobs = batch.len(),
-                        error = %chain(&outage),
+                        queue = %parts.queue.name(), jobs = batch.len(), error = %chain(&outage),
                         "{} is not available: reading stops, jobs are kept and tried again, no attempt is used",
                         outage.what
                     );
@@ -119,26 +100,48 @@ async fn handled<H: Handler>(
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(OUTAGE_PAUSE.1);
+                // What was lost meanwhile is somebody else's now, and may be in another state than this batch knows.
+                batch = batch.iter().filter(|delivery| parts.leases.is_held(&delivery.lease)).cloned().collect();
+                if batch.is_empty() {
+                    return;
+                }
             }
         }
+    };
+    if closed.take().is_some() {
+        tracing::info!(queue = %parts.queue.name(), jobs = batch.len(), "the outage is over");
     }
+    settle(&parts, &batch, outcomes).await;
+    parts.leases.remove(batch.iter().map(|delivery| &delivery.lease));
 }
 
+/// Why the handler ended without saying anything about a batch.
+enum Silence {
+    /// It panicked, was stopped, or said too much or too little.
+    Broke(String),
+    /// It took longer than `job_timeout`.
+    TimedOut(String),
+}
+
+/// Hands the batch in once; one outcome per job.
 async fn handle_once<H: Handler>(
     parts: &Arc<Parts>,
     handler: &Arc<H>,
     batch: &Arc<[Delivery]>,
 ) -> Result<Vec<Outcome>, Outage> {
+    let retry = |reason: String| vec![Outcome::Retry(reason); batch.len()];
     match supervised(parts, handler, batch.clone()).await {
         Ok(said) => said,
-        Err(reason) if batch.len() == 1 => Ok(vec![Outcome::Retry(reason)]),
-        Err(_) => {
+        // One by one they would take as long again, each.
+        Err(Silence::TimedOut(reason)) => Ok(retry(reason)),
+        Err(Silence::Broke(reason)) if batch.len() == 1 => Ok(retry(reason)),
+        Err(Silence::Broke(_)) => {
             let mut outcomes = Vec::with_capacity(batch.len());
             for delivery in batch.iter() {
                 let alone: Arc<[Delivery]> = [delivery.clone()].into();
                 match supervised(parts, handler, alone).await {
                     Ok(said) => outcomes.extend(said?),
-                    Err(reason) => outcomes.push(Outcome::Retry(reason)),
+                    Err(Silence::Broke(reason) | Silence::TimedOut(reason)) => outcomes.push(Outcome::Retry(reason)),
                 }
             }
             Ok(outcomes)
@@ -146,29 +149,29 @@ async fn handle_once<H: Handler>(
     }
 }
 
-/// Runs the handler on a task of its own, within the time limit. The error is why it ended without saying anything.
+/// Runs the handler on a task of its own, within the time limit.
 async fn supervised<H: Handler>(
     parts: &Arc<Parts>,
     handler: &Arc<H>,
     batch: Arc<[Delivery]>,
-) -> Result<Result<Vec<Outcome>, Outage>, String> {
+) -> Result<Result<Vec<Outcome>, Outage>, Silence> {
     let (handler, jobs) = (handler.clone(), batch.len());
     let mut task = AbortOnDrop(tokio::spawn(async move { handler.handle(&batch).await }));
     let joined = match parts.options.job_timeout {
         None => (&mut task.0).await,
-        Some(limit) => tokio::time::timeout(limit, &mut task.0)
-            .await
-            .map_err(|_| format!("no result within job_timeout ({})", humantime::format_duration(limit)))?,
+        Some(limit) => tokio::time::timeout(limit, &mut task.0).await.map_err(|_| {
+            Silence::TimedOut(format!("no result within job_timeout ({})", humantime::format_duration(limit)))
+        })?,
     };
     match joined {
         Ok(Ok(outcomes)) if outcomes.len() != jobs => {
-            Err(format!("the handler said {} outcomes for {jobs} jobs", outcomes.len()))
+            Err(Silence::Broke(format!("the handler said {} outcomes for {jobs} jobs", outcomes.len())))
         }
         Ok(said) => Ok(said),
-        Err(error) => Err(match error.try_into_panic() {
+        Err(error) => Err(Silence::Broke(match error.try_into_panic() {
             Ok(panic) => format!("the handler panicked: {}", panic_text(panic.as_ref())),
             Err(error) => format!("the handler was stopped: {error}"),
-        }),
+        })),
     }
 }
 

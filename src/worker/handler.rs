@@ -27,6 +27,8 @@ pub struct Adoption {
     pub payload: Vec<u8>,
     /// Fingerprint of its content.
     pub fingerprint: Option<[u8; 7]>,
+    /// Whether it is newer content for a job of this id that lives, rather than a duplicate of it.
+    pub replaces: bool,
 }
 
 /// Handles jobs in batches.

@@ -24,12 +24,15 @@ impl Leases {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add(&self, delivery: &Delivery) {
+    /// Holds a lease; false if it is held already.
+    pub(super) fn add(&self, delivery: &Delivery) -> bool {
         let mut held = self.lock();
         let bytes = delivery.job.size_bytes();
-        if held.leases.insert(delivery.lease.entry, (delivery.lease.clone(), bytes)).is_none() {
+        let is_new = held.leases.insert(delivery.lease.entry, (delivery.lease.clone(), bytes)).is_none();
+        if is_new {
             held.bytes += bytes;
         }
+        is_new
     }
 
     pub(super) fn remove<'a>(&self, leases: impl IntoIterator<Item = &'a Lease>) {

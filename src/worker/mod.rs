@@ -20,6 +20,7 @@ mod dispatch;
 mod flight;
 mod handler;
 mod leases;
+mod odd_entries;
 pub mod retry_policy;
 mod settle;
 

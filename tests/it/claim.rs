@@ -163,8 +163,10 @@ async fn plain_entries_that_nobody_adopted_come_back(url: &str) {
     assert_sound(&queue).await;
     assert_eq!(queue.redrive(&letters).await.unwrap().redriven, 1);
     let plain = read_plain(&queue).await;
-    let adopted =
-        queue.adopt(&plain, &id("a"), Envelope { payload: &plain.json, ..Envelope::default() }).await.unwrap();
+    let adopted = queue
+        .adopt(&plain, &id("a"), Some(plain.version()), Envelope { payload: &plain.json, ..Envelope::default() })
+        .await
+        .unwrap();
     assert_eq!(adopted, Adopted::Enqueued);
     assert_eq!(read_one(&queue, "worker").await.job.payload(), b"{\"a\":1}");
     assert_sound(&queue).await;

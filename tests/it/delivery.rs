@@ -368,7 +368,7 @@ async fn read_plain(queue: &Queue, json: &[u8]) -> PlainEntry {
 
 async fn adopt(queue: &Queue, plain: &PlainEntry, job: &str) -> Adopted {
     let envelope = Envelope { payload: &plain.json, ..Envelope::default() };
-    queue.adopt(plain, &id(job), envelope).await.unwrap()
+    queue.adopt(plain, &id(job), Some(plain.version()), envelope).await.unwrap()
 }
 
 #[tokio::test]

@@ -423,7 +423,7 @@ async fn a_finished_fetch_is_not_begun_again() {
     fetch.finish(&queue, 0, MAP_HEADER_BYTES).await;
     let opening = feedmill::queue::imports::Opening { feed: "feed", source: "feed", run: "", asked: true };
     let begun = queue.begin_fetch(fetch.import, opening, [0; 8], LONG).await.unwrap();
-    assert_eq!(begun, None);
+    assert_eq!(begun, feedmill::queue::feed_memory::Begin::Through);
 }
 
 #[tokio::test]

@@ -19,3 +19,16 @@ mod consumers;
 mod worker;
 mod model;
 mod store;
+
+mod happy_path;
+mod newest_lands;
+mod plain_producers;
+mod poison;
+mod fetch_failures;
+mod crash;
+mod outage;
+mod ending;
+mod embedded;
+
+mod cli;
+mod demo;

@@ -109,7 +109,7 @@ pub enum FetchError {
         limit: usize,
     },
     /// The decoded body is over the limit.
-    #[error("{url} is larger than {limit_bytes} bytes")]
+    #[error("{url} is larger than {limit_bytes} bytes, the limit set by fetch.body_max")]
     TooLarge {
         /// The URL.
         url: String,

@@ -244,7 +244,10 @@ async fn a_body_over_the_limit_is_refused_announced_or_not_and_packed_or_not() {
     fetcher.fetch(&request(address, "/fits")).await.expect("just fits");
     for path in ["/announced", "/endless", "/bomb"] {
         let error = fetcher.fetch(&request(address, path)).await.expect_err(path);
-        assert_eq!(error.to_string(), format!("http://{address}{path} is larger than 1000 bytes"));
+        assert_eq!(
+            error.to_string(),
+            format!("http://{address}{path} is larger than 1000 bytes, the limit set by fetch.body_max")
+        );
         assert_eq!(error.next(), Next::Fail);
     }
 }

@@ -5,7 +5,8 @@
 --
 -- KEYS  1 stream (stream) · 2 delayed (zset) · 3 failures (hash) · 4 dead (stream) · 5 meta (hash)
 --       6 closing imports (zset) · 7 job:<id> (string)
--- ARGV  1 group · 2 prefix of import keys · 3 entry id · 4 job id · 5 version (8 bytes) · 6 envelope
+-- ARGV  1 group · 2 prefix of import keys · 3 entry id · 4 job id · 5 version (8 bytes; empty: now, and a job that lives
+--         is not replaced) · 6 envelope
 -- Returns E enqueued · C a job that stood already got the content · D duplicate · L the entry is no longer pending
 --         · X the key is of another type (the entry stays pending)
 
@@ -20,14 +21,22 @@ local head, err = read_head(key)
 if err then
   return 'X'
 end
-drop_entries(stream, group, {entry})
+local unversioned = version == ''
+if unversioned then
+  version = struct.pack('>I8', now_us())
+end
 
 local place = head and string.sub(head, 1, 1)
 local lives = head and place ~= 'f' and stands(head, id, {s = stream, d = delayed})
-if lives and not is_newer(version, string.sub(head, 14, 21)) then
+if lives and (unversioned or not is_newer(version, string.sub(head, 14, 21))) then
+  drop_entries(stream, group, {entry})
   redis.call('HINCRBY', meta, 'duplicates', 1)
   return 'D'
 end
+-- A waiting job keeps its place, an active one runs again when its worker settles.
+local keeps_entry = lives and place == 's'
+local where = keeps_entry and string.sub(head, 1, 11) or 's' .. add_entry(stream, id)
+drop_entries(stream, group, {entry})
 local changes = {}
 if head then
   redis.call('HDEL', failures, id)
@@ -39,9 +48,6 @@ if head then
     count(changes, string.sub(head, 22, 29), 'superseded', 1)
   end
 end
--- A waiting job keeps its place, an active one runs again when its worker settles.
-local keeps_entry = lives and place == 's'
-local where = keeps_entry and string.sub(head, 1, 11) or 's' .. packed(redis.call('XADD', stream, '*', 'id', id))
 local stalls = lives and string.sub(head, 13, 13) or '\0'
 redis.call('SET', key, where .. UNTRIED .. stalls .. version .. NO_IMPORT .. '\0' .. envelope)
 redis.call('HINCRBY', meta, lives and 'changed' or 'enqueued', 1)

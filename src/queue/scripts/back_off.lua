@@ -39,7 +39,7 @@ for i = FIRST_KEY, #KEYS do
         attempts = math.min(attempts + 1, 255)
         n_retried = n_retried + 1
         local row = redis.call('HGET', failures, id)
-        local first = row and cmsgpack.unpack(row)[1] or now
+        local first = first_failure(row, now)
         redis.call('HSET', failures, id, cmsgpack.pack({first, now, reason}))
         if events_max > 0 then
           redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', 'delayed', 'jobId', id,

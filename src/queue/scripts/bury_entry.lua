@@ -30,20 +30,6 @@ if head then
   redis.call('HINCRBY', meta, 'failed', 1)
   return 'F'
 end
-local letter = {'reason', reason, 'attempts', 0, 'at', string.format('%.0f', now_ms()), 'consumer', consumer}
-if id ~= '' then
-  letter[#letter + 1] = 'id'
-  letter[#letter + 1] = id
-  redis.call('HDEL', failures, id)
-end
-if raw ~= '' then
-  letter[#letter + 1] = 'raw'
-  letter[#letter + 1] = raw
-end
-redis.call('XADD', dead, '*', unpack(letter))
-redis.call('HINCRBY', meta, 'failed', 1)
-if events_max > 0 then
-  redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', 'failed', 'jobId', id ~= '' and id or entry,
-    'failedReason', reason, 'prev', 'active')
-end
+bury_remains(id ~= '' and id, raw ~= '' and raw, reason, id ~= '' and id or entry, consumer,
+  {dead = dead, failures = failures, events = events, meta = meta}, events_max)
 return 'F'

@@ -16,14 +16,14 @@ local group, consumer, min_idle, cursor, page = ARGV[1], ARGV[2], ARGV[3], ARGV[
 local stalls_max, job_prefix, import_prefix = tonumber(ARGV[6]), ARGV[7], ARGV[8]
 local events_max, listed_max, id_max = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local REASON = 'job stalled more than allowable limit'
-local burial_keys = {dead = dead, failures = failures, events = events, closing = closing}
+local burial_keys = {dead = dead, failures = failures, events = events, closing = closing, meta = meta}
 local burial_options = {import_prefix = import_prefix, events_max = events_max, listed_max = listed_max}
 
 if redis.call('HEXISTS', meta, 'paused') == 1 then
   return {'0-0', 0, 0, 0}
 end
 
-local n_waiting, n_buried, left, stalled = 0, 0, {}, {}
+local n_waiting, n_buried, n_unreadable, left, stalled = 0, 0, 0, {}, {}
 
 local function stall_event(id)
   stalled[#stalled + 1] = id
@@ -33,18 +33,8 @@ local function stall_event(id)
 end
 
 local function bury_unreadable(entry, reason, id, raw)
-  local letter = {'reason', reason, 'attempts', 0, 'at', string.format('%.0f', now_ms()), 'consumer', consumer}
-  if id then
-    letter[#letter + 1] = 'id'
-    letter[#letter + 1] = id
-    redis.call('HDEL', failures, id)
-  end
-  if raw then
-    letter[#letter + 1] = 'raw'
-    letter[#letter + 1] = raw
-  end
-  redis.call('XADD', dead, '*', unpack(letter))
-  n_buried = n_buried + 1
+  bury_remains(id, raw, reason, id or entry, consumer, burial_keys, events_max)
+  n_unreadable = n_unreadable + 1
 end
 
 -- One stalled job: back to waiting, or buried.
@@ -72,7 +62,7 @@ end
 -- One entry of a plain producer that no worker lived to adopt: it has no head, so it carries along its stalls and the
 -- entry id it was added with, which is its version.
 local function take_over_plain(entry, fields)
-  local stalls = tonumber(fields.stalls or 0) + 1
+  local stalls = (tonumber(fields.stalls) or 0) + 1
   stall_event(entry)
   if stalls > stalls_max then
     bury_unreadable(entry, REASON, nil, fields.json)
@@ -109,4 +99,5 @@ end
 if n_buried > 0 then
   redis.call('HINCRBY', meta, 'failed', n_buried)
 end
+n_buried = n_buried + n_unreadable
 return {reply[1], n_waiting, n_buried, #left - n_waiting - n_buried, unpack(stalled)}

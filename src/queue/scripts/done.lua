@@ -15,12 +15,14 @@ local group, import_prefix = ARGV[1], ARGV[2]
 local FIRST_KEY, FIRST_ARG, ARGS = 5, 3, 5
 
 local statuses, left, guards, healed, changes = {}, {}, {}, {}, {}
+local met = {} -- a job that was delivered twice (the group was created anew) counts once
 for i = FIRST_KEY, #KEYS do
   local key, at = KEYS[i], FIRST_ARG + (i - FIRST_KEY) * ARGS
   local entry, ref, version, id, tally = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local head = read_head(key)
   local status = 'L'
-  if holds(head, ref) then
+  if not met[key] and holds(head, ref) then
+    met[key] = true
     left[#left + 1] = entry
     if string.sub(head, 14, 21) ~= version then
       status = 'C'

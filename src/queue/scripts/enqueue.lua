@@ -12,7 +12,8 @@
 --       4 import (8 bytes) · then per job: id · version (8 bytes; empty: now) · class ("new" or "changed": what the
 --       fetch took it for) · record for the seen map (16 bytes or empty) · envelope
 -- Returns {statuses, error…}: one letter per job (E enqueued, C changed, D duplicate, X refused with the next error),
---         or {"stale"} when a newer fetch of the feed has begun: nothing is taken in then
+--         or {"stale"} when a newer fetch of the feed has begun, or the import is not this fetch's any more: nothing is
+--         taken in then
 -- At most 256 jobs or 512 KiB a call.
 
 local stream, delayed, failures, dead, meta, closing, seen =
@@ -23,7 +24,8 @@ local FIRST_KEY, FIRST_ARG, ARGS = 8, 5, 5
 local known_version = ''
 if fetch_version ~= '' then
   known_version = redis.call('GETRANGE', seen, 8, 15)
-  if known_version ~= '' and is_newer(known_version, fetch_version) then
+  if (known_version ~= '' and is_newer(known_version, fetch_version)) or
+    redis.call('HGET', import_key(import_prefix, import), 'fetch_version') ~= fetch_version then
     return {'stale'}
   end
 end
@@ -69,14 +71,13 @@ for i = FIRST_KEY, #KEYS do
     status = 'E'
   end
   if status == 'E' then
-    local entry = redis.call('XADD', stream, '*', 'id', id)
-    redis.call('SET', key, 's' .. packed(entry) .. UNTRIED .. '\0' .. version .. import .. '\0' .. envelope)
+    redis.call('SET', key, 's' .. add_entry(stream, id) .. UNTRIED .. '\0' .. version .. import .. '\0' .. envelope)
     n_enqueued = n_enqueued + 1
   elseif status == 'C' then
     local where = string.sub(head, 1, 11)
     if place == 'd' then
+      where = 's' .. add_entry(stream, id)
       redis.call('ZREM', delayed, id)
-      where = 's' .. packed(redis.call('XADD', stream, '*', 'id', id))
     end
     redis.call('HDEL', failures, id)
     redis.call('SET', key, where .. UNTRIED .. string.sub(head, 13, 13) .. version .. import .. '\0' .. envelope)

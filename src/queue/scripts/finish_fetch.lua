@@ -1,6 +1,6 @@
 -- Ends a fetch: writes the compacted seen map and the validators if nothing came in between, and seals the import.
 --
--- Nothing about the feed is written once a newer fetch has begun. The map and the validators are written only if the map
+-- Nothing about the feed is written once a newer fetch has begun, and the import is left to the fetch that owns it now. The map and the validators are written only if the map
 -- has the length it should have: a record appended by somebody else (an item to be forgotten) must neither be lost nor
 -- be hidden behind a 304.
 --
@@ -12,7 +12,7 @@
 --       · then (field, value)… of the import: status, items, repeated (items that stood twice
 --         in the feed), refused (items that did not get into the queue: they count as new and failed), error, failure:<n>
 -- Returns {1 the map was as long as expected · 0 not, or a newer fetch has begun; items, unchanged, new, changed,
---         duplicate of the import}
+--         duplicate of the import: zero when it was not sealed here}
 
 local feed, seen, closing, import = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local import_id, version, length, map, lifetime = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
@@ -37,11 +37,11 @@ if redis.call('GETRANGE', seen, 8, 15) == version then
     redis.call('HSET', feed, 'etag', etag, 'last_modified', last_modified, 'run_id', run_id)
   end
 end
-redis.call('HSET', feed, 'last_import', import_id)
 
-if redis.call('EXISTS', import) == 0 or redis.call('HEXISTS', import, 'sealed') == 1 then
+if redis.call('HGET', import, 'fetch_version') ~= version or redis.call('HEXISTS', import, 'sealed') == 1 then
   return {undisturbed, 0, 0, 0, 0, 0}
 end
+redis.call('HSET', feed, 'last_import', import_id)
 redis.call('HSET', import, 'sealed', now_ms(), unpack(ARGV, FIRST_FIELD + 2 * n_fields))
 local refused = tonumber(redis.call('HGET', import, 'refused') or 0)
 if refused > 0 then

@@ -63,11 +63,28 @@ local function stands(head, id, places)
   return places[place] and #redis.call('XRANGE', places[place], entry, entry) > 0
 end
 
+-- Adds an entry for a job to the tail of the stream; returns its id as the 10 bytes of a head. Once a client has added an
+-- entry with an enormous id of its own, Redis numbers on from there, and no head could name the entries: then nothing is
+-- added, and the call fails.
+local function add_entry(stream, id)
+  local entry = redis.call('XADD', stream, '*', 'id', id)
+  local ref = packed(entry)
+  if unpacked(ref) ~= entry then
+    redis.call('XDEL', stream, entry)
+    error('entry id ' .. entry .. ' is beyond what a head can name: a client added an entry with an id of its own')
+  end
+  return ref
+end
+
+-- Since when a job fails: from its row in the hash of failures, or `now` for its first failure (or a damaged row).
+local function first_failure(row, now)
+  local read, values = pcall(cmsgpack.unpack, row or '')
+  return read and type(values) == 'table' and tonumber(values[1]) or now
+end
+
 -- Puts a job (back) on the stream: new entry at the tail, head in the stream. `attempts` (one byte) replaces the count.
 local function put_on_stream(stream, key, id, attempts)
-  local entry = redis.call('XADD', stream, '*', 'id', id)
-  redis.call('SETRANGE', key, 0, 's' .. packed(entry) .. (attempts or ''))
-  return entry
+  redis.call('SETRANGE', key, 0, 's' .. add_entry(stream, id) .. (attempts or ''))
 end
 
 local function drop_entries(stream, group, entries)

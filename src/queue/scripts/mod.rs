@@ -46,7 +46,7 @@ scripts! {
     ADOPT = ["head", "imports"] "adopt";
     DONE = ["head", "imports"] "done";
     BACK_OFF = ["head"] "back_off";
-    PROMOTE = ["head"] "promote";
+    PROMOTE = ["head", "imports", "burial"] "promote";
     BURY = ["head", "imports", "burial"] "bury";
     BURY_ENTRY = ["head", "imports", "burial"] "bury_entry";
     REDRIVE = ["head", "imports"] "redrive";

@@ -19,7 +19,7 @@ for at = 4, #ARGV, 2 do
   local bytes = struct.pack('>I8', last)
   local key = import_key(import_prefix, bytes)
   redis.call('HSET', key, 'feed', ARGV[at], 'source', ARGV[at + 1], 'run', run, 'asked', asked,
-    'opened', string.format('%.0f', us / 1000))
+    'opened', math.floor(us / 1000))
   redis.call('ZADD', imports, math.floor(us / 1000), string.sub(key, #import_prefix + 1))
   ids[#ids + 1] = bytes
 end

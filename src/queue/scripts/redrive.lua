@@ -5,9 +5,9 @@
 -- KEYS  1 stream (stream) · 2 dead (stream) · 3 failures (hash) · 4 meta (hash)
 --       5… job:<id> (string) of each letter (any key of the queue for a letter without an id)
 -- ARGV  1 prefix of import keys · then per letter: entry id in the dead letters · id or empty
---       · raw bytes of a plain producer's entry, or empty
+--       · json of a plain producer's entry, or empty
 -- Returns one letter each: R redriven · G gone (redriven, taken over or discarded meanwhile) · N nothing to redrive
---         (neither a payload nor raw bytes; it stays)
+--         (neither a payload nor json; it stays)
 -- At most 256 letters a call.
 
 local stream, dead, failures, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -39,7 +39,8 @@ for i = FIRST_KEY, #KEYS do
   elseif #redis.call('XRANGE', dead, letter, letter) == 1 then
     if raw ~= '' then
       status = 'R'
-      redis.call('XADD', stream, '*', 'json', raw)
+      -- Its version stays that of the letter: what was added since is newer.
+      redis.call('XADD', stream, '*', 'json', raw, 'added', letter)
       redis.call('XDEL', dead, letter)
     elseif head then -- a later job of this id: the letter is a leftover
       redis.call('XDEL', dead, letter)

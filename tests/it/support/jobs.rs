@@ -7,7 +7,7 @@ use feedmill::{
     queue::{
         Events, Queue, Redis,
         enqueue::{Enqueued, FetchScope, NewItem, NewJob},
-        feed_memory::{FinishedFetch, NewValidators, SealedCounts},
+        feed_memory::{Begin, FinishedFetch, NewValidators, SealedCounts},
         imports::{ImportState, Opening},
         read::{Delivery, Entry, Reader},
     },
@@ -93,8 +93,10 @@ impl Fetch {
     pub(crate) async fn begin(queue: &Queue, feed: &str) -> Self {
         let opening = Opening { feed, source: feed, run: "", asked: true };
         let import = queue.open_imports(&[opening]).await.unwrap().remove(0);
-        let begun = queue.begin_fetch(import, opening, MAP_FRONT, REMEMBER).await.unwrap().expect("a new import");
-        Self { feed: feed.to_owned(), version: begun.version, import, run_id: begun.run_id }
+        let Begin::Begun(begun) = queue.begin_fetch(import, opening, MAP_FRONT, REMEMBER).await.unwrap() else {
+            panic!("the import is new");
+        };
+        Self { feed: feed.to_owned(), version: begun.version, import, run_id: begun.run_id.clone() }
     }
 
     /// Enqueues items with these ids, new to the feed; `None` when a newer fetch has begun.
@@ -126,6 +128,7 @@ impl Fetch {
             seen_bytes,
             seen: None,
             remember: REMEMBER,
+            losses: Some(0),
             validators: NewValidators::Set { etag: "\"1\"", last_modified: "", run_id: &self.run_id },
             moved_to: None,
             consecutive_failures: 0,

@@ -5,7 +5,11 @@ use std::{
     thread,
 };
 
+pub(crate) mod eventually;
+pub(crate) mod feed_server;
+pub(crate) mod process;
 pub(crate) mod servers;
+pub(crate) mod shell;
 pub(crate) mod wait;
 
 pub(crate) mod audit;

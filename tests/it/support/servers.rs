@@ -269,7 +269,7 @@ fn parse_ports(state: &str) -> SharedServers {
 }
 
 /// Finds a server program on PATH, else in `.feedmill/bin` of the project or of a folder above it.
-fn find(name: &str) -> PathBuf {
+pub(crate) fn find(name: &str) -> PathBuf {
     let on_path = env::var_os("PATH").map(|path| env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
     let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join(".feedmill/bin"));
     on_path
