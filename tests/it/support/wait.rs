@@ -1,18 +1,13 @@
-//! Waiting for what another task or server does.
+//! Waiting for a condition, where there is nothing to hand over.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How often the condition is looked at: often enough for tests that measure in tens of milliseconds.
-const POLL: Duration = Duration::from_millis(5);
+use super::eventually;
 
 /// Waits until the condition holds.
 ///
 /// # Panics
 /// When it does not within `deadline`.
 pub(crate) async fn eventually(deadline: Duration, mut condition: impl AsyncFnMut() -> bool) {
-    let until = Instant::now() + deadline;
-    while !condition().await {
-        assert!(Instant::now() < until, "not so within {deadline:?}");
-        tokio::time::sleep(POLL).await;
-    }
+    eventually::eventually("what the test waits for", deadline, async || condition().await.then_some(())).await;
 }

@@ -79,7 +79,7 @@ where
     fn adopt(&self, json: &[u8]) -> Result<Adoption, String> {
         let name: String = serde_json::from_slice(json).map_err(|error| error.to_string())?;
         let id = JobId::new(&name).map_err(|error| error.to_string())?;
-        Ok(Adoption { id, payload: json.to_vec(), fingerprint: None })
+        Ok(Adoption { id, payload: json.to_vec(), fingerprint: None, replaces: true })
     }
 }
 
