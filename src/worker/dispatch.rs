@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::buffer::Buffer;
 use super::flight::{Gate, fly};
@@ -46,6 +47,8 @@ struct Reading {
     unblocker: Unblocker,
     /// A read is under way.
     is_busy: bool,
+    /// Dropped with a worker that is dropped: the connection goes, and Redis delivers nothing more to nobody.
+    _task: AbortOnDropHandle<()>,
 }
 
 pub(super) struct Dispatcher<H> {
@@ -219,7 +222,7 @@ impl Reading {
         let unblocker = reader.unblocker();
         let (requests, mut requested) = mpsc::channel::<ReadRequest>(1);
         let (answers, replies) = mpsc::channel(1);
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             while let Some(request) = requested.recv().await {
                 let reply = reader.read(request.count, request.block).await;
                 if reply.is_err() {
@@ -230,7 +233,7 @@ impl Reading {
                 }
             }
         });
-        Self { requests, replies, unblocker, is_busy: false }
+        Self { requests, replies, unblocker, is_busy: false, _task: AbortOnDropHandle::new(task) }
     }
 
     /// Ends a read that is under way. What it still brings counts as held, and so is given back.

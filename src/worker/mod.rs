@@ -118,9 +118,11 @@ impl<H: Handler> Worker<H> {
         let parts = &self.parts;
         let (queue, consumer) = (parts.queue.name().to_owned(), parts.consumer.name.clone());
         tracing::info!(%queue, %consumer, "worker starts");
-        // Leases are renewed and the heartbeat goes on until nothing is held any more.
-        let ended = CancellationToken::new();
-        let background = background::spawn(parts, &shutdown, &ended);
+        // Leases are renewed and the heartbeat goes on until nothing is held any more, or until this future is dropped:
+        // then the jobs must be claimed.
+        let (stop, ended) = (shutdown.child_token(), CancellationToken::new());
+        let _stop_when_dropped = (stop.clone().drop_guard(), ended.clone().drop_guard());
+        let background = background::spawn(parts, &stop, &ended);
         Dispatcher::new(parts.clone(), self.handler).run(&shutdown).await;
         let given_back = give_back_rest(parts).await;
         ended.cancel();

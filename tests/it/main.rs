@@ -16,6 +16,8 @@ mod pause;
 mod backoff;
 mod dead_letter;
 mod consumers;
+mod worker;
+mod model;
 mod store;
 
 mod happy_path;

@@ -14,7 +14,11 @@ local stream, delayed, failures, meta, wake, events = KEYS[1], KEYS[2], KEYS[3],
 local group, events_max = ARGV[1], tonumber(ARGV[2])
 local FIRST_KEY, FIRST_ARG, ARGS = 7, 3, 6
 
-local now = now_ms()
+local us = now_us()
+local now, waits_from = math.floor(us / 1000), math.ceil(us / 1000) -- rounded up: no wait is cut short
+local function due_at(wait)
+  return wait == 0 and now or waits_from + wait
+end
 local earliest = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
 local statuses, left, n_retried = {}, {}, 0
 for i = FIRST_KEY, #KEYS do
@@ -39,11 +43,11 @@ for i = FIRST_KEY, #KEYS do
         redis.call('HSET', failures, id, cmsgpack.pack({first, now, reason}))
         if events_max > 0 then
           redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', 'delayed', 'jobId', id,
-            'delay', string.format('%.0f', now + wait), 'failedReason', reason)
+            'delay', string.format('%.0f', due_at(wait)), 'failedReason', reason)
         end
       end
       redis.call('SETRANGE', key, 0, 'd' .. NO_ENTRY .. string.char(attempts))
-      redis.call('ZADD', delayed, now + wait, id)
+      redis.call('ZADD', delayed, due_at(wait), id)
     end
   end
   statuses[#statuses + 1] = status

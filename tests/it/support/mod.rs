@@ -14,6 +14,7 @@ pub(crate) mod wait;
 
 pub(crate) mod audit;
 pub(crate) mod jobs;
+pub(crate) mod workers;
 
 use servers::SharedServers;
 
