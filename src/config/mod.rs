@@ -17,7 +17,6 @@
 mod env;
 mod error;
 mod load;
-mod secret;
 mod settings;
 pub mod show;
 mod units;
@@ -30,10 +29,11 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 use url::Url;
 
+pub use crate::secret::{MongoUri, RedisUrl, Secret};
+
 pub use self::{
     error::{ConfigError, Problem},
     load::{Overrides, Sources},
-    secret::{MongoUri, RedisUrl, Secret},
 };
 
 /// The configuration in force. Every value is in its range and agrees with the others.
@@ -218,8 +218,8 @@ impl fmt::Debug for FeedConfig {
         // By hand, for the credentials that `url`, and `source` made from it, may hold.
         f.debug_struct("FeedConfig")
             .field("name", &self.name)
-            .field("url", &secret::mask_url(self.url.as_str()))
-            .field("source", &secret::mask_url(&self.source))
+            .field("url", &crate::secret::mask_url(self.url.as_str()))
+            .field("source", &crate::secret::mask_url(&self.source))
             .field("schedule", &self.schedule)
             .field("timezone", &self.timezone)
             .field("spread", &self.spread)

@@ -11,11 +11,8 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{
-    error::Problem,
-    secret::{self, MASK},
-    units::Read,
-};
+use super::{error::Problem, units::Read};
+use crate::secret::{self, MASK};
 
 /// Longest value quoted in a message, in characters.
 const QUOTED_MAX: usize = 120;

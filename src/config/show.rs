@@ -10,9 +10,9 @@ use toml::Value;
 
 use super::{
     Config,
-    secret::{self, MASK},
     settings::{Node, Origin, Table},
 };
+use crate::secret::{self, MASK};
 
 /// All settings in force, masked, in the order of the shipped file.
 #[derive(Clone, Debug)]

@@ -642,6 +642,7 @@ remove_on_fail = { count = 10, age = "30d" }
 [[feed]]
 name = "a"
 url = "https://me:hunter2@a.example/?token=hunter2"
+source = "a"
 schedule = "every 15m"
 headers = { Authorization = "Bearer hunter2", X-Api-Key = "hunter2", Cookie = "s=hunter2", Accept-Language = "de" }
 "#;
@@ -660,6 +661,16 @@ fn what_is_shown_is_toml_that_loads_to_the_same_configuration_but_for_the_secret
     assert_eq!(again.feeds[0].schedule, config.feeds[0].schedule);
     assert_eq!(again.feeds[0].headers["Accept-Language"].expose(), "de");
     assert_eq!(again.redis.url.expose(), "redis://default:****@db:6379/1");
+}
+
+#[test]
+fn a_url_that_holds_a_secret_is_no_source() {
+    for url in ["https://me:hunter2@b.example/", "https://b.example/?token=hunter2"] {
+        let file = format!("[[feed]]\nname = \"b\"\nurl = \"{url}\"\n");
+        let refused = Start::new().file(&file).load().unwrap_err().to_string();
+        assert_contains(&refused, &["feed.b.url", "set feed.source"]);
+        assert!(!refused.contains("hunter2"), "{refused}");
+    }
 }
 
 #[test]

@@ -20,11 +20,11 @@ use crate::feed::schedule::{Schedule, ScheduleError};
 use super::{
     Backoff, BackoffKind, Config, Events, FeedConfig, FetchConfig, HttpConfig, MongoConfig, Problem, QueueConfig,
     RedisConfig, Retention,
-    secret::{self, MongoUri, RedisUrl, Secret},
     settings::{Node, Section, Table},
     show,
     units::{self, Read},
 };
+use crate::secret::{self, MongoUri, RedisUrl, Secret};
 
 /// How long a write may take before it is clear that MongoDB hangs.
 const WRITE_TIME_MAX: Duration = Duration::from_mins(1);
@@ -451,6 +451,11 @@ fn check_feed(mut section: Section<'_>, names: &mut HashSet<String>) -> Option<F
         && text.len() > SOURCE_MAX
     {
         section.refuse("url", format!("is over {SOURCE_MAX} bytes, too long to be the source too; set feed.source"));
+    }
+    if let (Some((_, text)), Some(None)) = (&url, &source)
+        && secret::mask_url(text) != *text
+    {
+        section.refuse("url", "holds a secret, and would be stored as the source of each item; set feed.source");
     }
     let timezone = section.optional("timezone", None, |value| {
         let name = units::text(value)?;

@@ -48,6 +48,13 @@ pub struct Feed {
     pub spread: Duration,
 }
 
+impl Feed {
+    /// Where it is fetched, without secrets: what may be stored and shown.
+    pub fn address(&self) -> String {
+        fetch::shown(&self.url)
+    }
+}
+
 /// The name alone: URL, source and headers may hold secrets, and a log shows what it is given.
 impl fmt::Debug for Feed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

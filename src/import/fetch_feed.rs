@@ -16,23 +16,22 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::error::chain;
+use crate::feed::Feed;
 use crate::feed::fetch::{FetchError, FetchRequest, Fetched, Fetcher, Next, Validators};
-use crate::feed::fingerprint::{Fingerprint, fingerprint, fingerprint_as};
 use crate::feed::parse::{self, Hints, ParseError};
-use crate::feed::seen::{self, Class, Digest, SeenMap};
-use crate::feed::{Feed, identity};
+use crate::feed::seen::{self, SeenMap};
 use crate::item::Item;
-use crate::job::{Envelope, ImportId, JobId, Outcome};
-use crate::queue::enqueue::{Enqueued, FetchScope, NewItem};
+use crate::job::{ImportId, Outcome};
+use crate::queue::enqueue::FetchScope;
 use crate::queue::feed_memory::{Begin, BegunFetch, FinishedFetch, NewValidators, SealedCounts};
 use crate::queue::imports::Opening;
 use crate::queue::read::Delivery;
-use crate::queue::scripts::{BYTES_PER_CALL_MAX, JOBS_PER_CALL_MAX};
 use crate::queue::{Queue, QueueError};
 use crate::store::Store;
 use crate::store::feeds::FeedStatus;
 use crate::worker::{Adoption, JobHandler, Outage};
 
+use super::take_in::TakeIn;
 use super::{Feeds, FetchTask, plain};
 
 /// Pause between two tries to write the state of a feed while MongoDB is away.
@@ -143,12 +142,13 @@ impl FetchFeed {
         let Begin::Begun(mut begun) = answer else {
             return Ok(Outcome::Done);
         };
-        if begun.feed.url.as_deref() != Some(feed.url.as_str()) {
+        let address = feed.address();
+        if begun.feed.url.as_ref() != Some(&address) {
             begun.feed.forget_address();
         }
         let mut end = self.get(feed, task, &begun).await;
         end.moved_to = end.moved_to.or_else(|| begun.feed.moved_to.clone());
-        let fetch = Fetch { handler: self, feed, import, begun: &begun, remember };
+        let fetch = Fetch { handler: self, feed, address, import, begun: &begun, remember };
         match end.result {
             Ok(Content::NotModified) => fetch.finish_unmodified(end.status, end.moved_to).await?,
             Ok(Content::Items { items, validators }) => {
@@ -233,30 +233,11 @@ fn unreadable(feed: &Feed, error: &ParseError) -> Failure {
 struct Fetch<'a> {
     handler: &'a FetchFeed,
     feed: &'a Feed,
+    /// Of the feed, without credentials.
+    address: String,
     import: ImportId,
     begun: &'a BegunFetch,
     remember: Duration,
-}
-
-/// An item on its way into the queue.
-struct Candidate {
-    id: JobId,
-    digest: Digest,
-    item: Item,
-    /// What the seen map holds of it.
-    seen: Option<Fingerprint>,
-}
-
-/// What became of the items of a fetch.
-#[derive(Default)]
-struct Taken {
-    /// Accepted or unchanged: what the seen map holds from now on.
-    shown: Vec<(Digest, Fingerprint)>,
-    accepted: usize,
-    /// Items that did not get into the queue, with the reason.
-    refused: Vec<(JobId, String)>,
-    /// A newer fetch of the feed has begun.
-    is_overtaken: bool,
 }
 
 impl Fetch<'_> {
@@ -270,13 +251,19 @@ impl Fetch<'_> {
     ) -> Result<(), QueueError> {
         let n_items = items.len();
         let map = SeenMap::decode(Some(&self.begun.seen));
-        let mut taken = Taken::default();
         let everything = force || self.begun.may_have_lost_items();
         if everything && !force {
-            tracing::warn!(feed = %self.feed.name, "the queue has lost jobs: every item of feed {} is enqueued once more", self.feed.name);
+            tracing::warn!(
+                feed = %self.feed.name,
+                "the queue has lost jobs: every item of feed {} is enqueued once more", self.feed.name
+            );
         }
-        let (candidates, repeated) = classify(items, &map, everything, &mut taken);
-        self.enqueue(candidates, &mut taken).await?;
+        let taking_in = TakeIn {
+            queue: &self.handler.import_queue,
+            scope: FetchScope { feed: &self.feed.name, version: self.begun.version, import: self.import },
+            payload_max_bytes: self.handler.payload_max_bytes,
+        };
+        let taken = taking_in.run(items, &map, everything).await?;
         let overtaken = taken.is_overtaken.then_some("a newer fetch of this feed has begun");
         let is_through = overtaken.is_none() && taken.refused.is_empty();
         let finished = FinishedFetch {
@@ -294,7 +281,7 @@ impl Fetch<'_> {
             },
             moved_to: Some(moved_to.as_deref().unwrap_or_default()),
             items: n_items,
-            repeated,
+            repeated: taken.repeated,
             refused: &taken.refused,
             error: overtaken,
             ..self.finished()
@@ -334,7 +321,7 @@ impl Fetch<'_> {
     fn finished(&self) -> FinishedFetch<'_> {
         FinishedFetch {
             feed: &self.feed.name,
-            url: self.feed.url.as_str(),
+            url: &self.address,
             import: self.import,
             version: self.begun.version,
             seen_bytes: self.begun.seen.len(),
@@ -349,84 +336,6 @@ impl Fetch<'_> {
             refused: &[],
             error: None,
         }
-    }
-
-    /// Enqueues items, as many in a call as fit.
-    async fn enqueue(&self, candidates: Vec<Candidate>, taken: &mut Taken) -> Result<(), QueueError> {
-        let mut piece: Vec<(Candidate, Vec<u8>)> = Vec::new();
-        let mut piece_bytes = 0;
-        for candidate in candidates {
-            let payload = rmp_serde::to_vec_named(&candidate.item);
-            let payload = match payload {
-                Ok(payload) if payload.len() <= self.handler.payload_max_bytes => payload,
-                refused => {
-                    let reason = match refused {
-                        Ok(payload) => format!(
-                            "an item of {} bytes; the limit (payload_max) is {}",
-                            payload.len(),
-                            self.handler.payload_max_bytes
-                        ),
-                        Err(error) => format!("the item cannot be written down: {error}"),
-                    };
-                    tracing::error!(feed = %self.feed.name, job.id = %candidate.id, %reason, "item refused: {reason}");
-                    taken.refused.push((candidate.id, reason));
-                    continue;
-                }
-            };
-            let is_full = piece.len() == JOBS_PER_CALL_MAX || piece_bytes + payload.len() > BYTES_PER_CALL_MAX;
-            if is_full && !piece.is_empty() {
-                self.enqueue_piece(&piece, taken).await?;
-                if taken.is_overtaken {
-                    return Ok(());
-                }
-                piece.clear();
-                piece_bytes = 0;
-            }
-            piece_bytes += payload.len();
-            piece.push((candidate, payload));
-        }
-        if !piece.is_empty() {
-            self.enqueue_piece(&piece, taken).await?;
-        }
-        Ok(())
-    }
-
-    async fn enqueue_piece(&self, piece: &[(Candidate, Vec<u8>)], taken: &mut Taken) -> Result<(), QueueError> {
-        let fingerprints: Vec<_> = piece.iter().map(|(candidate, _)| fingerprint(&candidate.item)).collect();
-        let items: Vec<NewItem<'_>> = piece
-            .iter()
-            .zip(&fingerprints)
-            .map(|((candidate, payload), fingerprint)| NewItem {
-                id: candidate.id.clone(),
-                envelope: Envelope {
-                    payload,
-                    fingerprint: Some(fingerprint.0),
-                    feed: Some(&self.feed.name),
-                    ..Envelope::default()
-                },
-                known: candidate.seen.is_some(),
-                record: seen::record(candidate.digest, *fingerprint),
-            })
-            .collect();
-        let scope = FetchScope { feed: &self.feed.name, version: self.begun.version, import: self.import };
-        let Some(results) = self.handler.import_queue.enqueue_items(scope, &items).await? else {
-            taken.is_overtaken = true;
-            return Ok(());
-        };
-        for (((candidate, _), fingerprint), result) in piece.iter().zip(fingerprints).zip(results) {
-            match result {
-                Enqueued::Enqueued | Enqueued::Changed => {
-                    taken.accepted += 1;
-                    taken.shown.push((candidate.digest, fingerprint));
-                }
-                // Shown, though another version of it is on its way: what the map knows of it stands.
-                Enqueued::Duplicate => {
-                    taken.shown.extend(candidate.seen.map(|fingerprint| (candidate.digest, fingerprint)));
-                }
-                Enqueued::Refused(reason) => taken.refused.push((candidate.id.clone(), reason)),
-            }
-        }
-        Ok(())
     }
 
     fn log(&self, counts: SealedCounts, status: Option<u16>) {
@@ -444,7 +353,7 @@ impl Fetch<'_> {
         let failures = if error.is_some() { self.begun.feed.consecutive_failures.saturating_add(1) } else { 0 };
         let state = FeedStatus {
             name: self.feed.name.clone(),
-            url: self.feed.url.to_string(),
+            url: self.address.clone(),
             source: self.feed.source.clone(),
             last_status: status,
             last_fetch_at: Some(now),
@@ -467,30 +376,4 @@ impl Fetch<'_> {
             tokio::time::sleep(STATUS_PAUSE).await;
         }
     }
-}
-
-/// Tells new and changed items, which are returned, from unchanged ones, which are only noted. Also returns how many
-/// stood in the feed more than once: the first one counts.
-fn classify(items: Vec<Item>, map: &SeenMap, everything: bool, taken: &mut Taken) -> (Vec<Candidate>, usize) {
-    let mut candidates = Vec::new();
-    let mut met = std::collections::HashSet::with_capacity(items.len());
-    let mut repeated = 0;
-    for item in items {
-        let id = match JobId::new(identity::job_id(&item.source, &item.guid)) {
-            Ok(id) => id,
-            Err(error) => unreachable!("identity gives ids within the limit: {error}"),
-        };
-        let digest = Digest::of(id.as_bytes());
-        if !met.insert(id.clone()) {
-            repeated += 1;
-            continue;
-        }
-        let class = map.classify(digest, |version| fingerprint_as(version, &item));
-        if class == Class::Unchanged && !everything {
-            taken.shown.push((digest, fingerprint(&item)));
-        } else {
-            candidates.push(Candidate { id, digest, item, seen: map.fingerprint(digest) });
-        }
-    }
-    (candidates, repeated)
 }

@@ -9,11 +9,12 @@
 //! The two handlers, [`FetchFeed`] and [`StoreItems`], run on the same engine ([`crate::worker`]); here feeds, queue and
 //! store meet.
 
-mod fetch_feed;
-mod plain;
-mod record;
 mod start;
+mod fetch_feed;
+mod take_in;
 mod store_items;
+mod record;
+mod plain;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

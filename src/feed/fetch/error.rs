@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::secret::mask_url;
+
 /// Longest wait that a `Retry-After` is believed; servers send days by mistake, and an hour is also the cap of the
 /// backoff between attempts.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
@@ -185,9 +187,9 @@ fn is_tls(error: &reqwest::Error) -> bool {
     false
 }
 
-/// A URL as errors show it.
-pub(super) fn shown(url: &Url) -> String {
-    without_user(url).into()
+/// A URL as errors show it and as it may be stored: without user and password, parameters named like secrets masked.
+pub(in crate::feed) fn shown(url: &Url) -> String {
+    mask_url(without_user(url).as_str())
 }
 
 /// The URL without user name and password.

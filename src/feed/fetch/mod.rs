@@ -23,6 +23,7 @@ use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, StatusCode, redirect};
 use url::Url;
 
+pub(super) use error::shown;
 pub use error::{Cause, FetchError, Next};
 
 use super::parse::date;

@@ -5,7 +5,7 @@ use std::{fmt, ops::Range};
 use url::Url;
 
 /// What stands in the place of a secret.
-pub(super) const MASK: &str = "****";
+pub(crate) const MASK: &str = "****";
 
 /// Parts of names that announce a secret: of HTTP headers, and of parameters in the query of a URL.
 ///
@@ -28,7 +28,7 @@ pub struct RedisUrl(String);
 pub struct MongoUri(String);
 
 impl Secret {
-    pub(super) fn new(text: impl Into<String>) -> Self {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
@@ -39,7 +39,7 @@ impl Secret {
 }
 
 impl RedisUrl {
-    pub(super) fn new(url: impl Into<String>) -> Self {
+    pub(crate) fn new(url: impl Into<String>) -> Self {
         Self(url.into())
     }
 
@@ -50,7 +50,7 @@ impl RedisUrl {
 }
 
 impl MongoUri {
-    pub(super) fn new(uri: impl Into<String>) -> Self {
+    pub(crate) fn new(uri: impl Into<String>) -> Self {
         Self(uri.into())
     }
 
@@ -97,13 +97,13 @@ impl fmt::Debug for MongoUri {
 }
 
 /// Says whether a header or parameter of this name is likely to carry a secret.
-pub(super) fn is_secret_name(name: &str) -> bool {
+pub(crate) fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SECRET_NAMES.iter().any(|part| name.contains(part))
 }
 
 /// Masks the URL of a feed: password, a user name without a password (often a token), parameters named like secrets.
-pub(super) fn mask_url(url: &str) -> String {
+pub(crate) fn mask_url(url: &str) -> String {
     let start = after_scheme(url);
     // Paths may hold an `@` (`https://host/@user`), so the user info ends where the parser says. Of a text it cannot
     // read, too much is masked rather than too little.
@@ -117,7 +117,7 @@ pub(super) fn mask_url(url: &str) -> String {
 }
 
 /// Masks the URL of a server. No path of theirs holds an `@`, so a password with a raw `/` or `?` in it is covered too.
-pub(super) fn mask_connection(url: &str) -> String {
+pub(crate) fn mask_connection(url: &str) -> String {
     mask(url, widest_user_info(url).as_ref())
 }
 
