@@ -193,11 +193,7 @@ impl FetchFeed {
         } else {
             Validators::default()
         };
-        let request = FetchRequest {
-            url: moved_to.unwrap_or_else(|| feed.url.clone()),
-            headers: feed.headers.clone(),
-            validators,
-        };
+        let request = FetchRequest { url: feed.url.clone(), moved_to, headers: feed.headers.clone(), validators };
         match self.fetcher.fetch(&request).await {
             Ok(Fetched::NotModified { moved_to, .. }) => {
                 FetchEnd { status: Some(304), moved_to: moved_to.map(String::from), result: Ok(Content::NotModified) }

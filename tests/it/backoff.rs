@@ -14,7 +14,7 @@ use redis::AsyncCommands;
 use crate::support::{
     audit::{assert_sound, audit},
     jobs::{add, add_many, connection, id, queue, read, read_one},
-    wait::eventually,
+    wait::until,
 };
 
 /// A wait that is long compared with a test.
@@ -54,7 +54,7 @@ async fn jobs_come_back_in_the_order_they_are_due_and_never_early() {
     assert_eq!(queue.promote().await.unwrap().moved, 0, "none is due yet");
     let mut reader = queue.reader("worker");
     let mut came_back = Vec::new();
-    eventually(Duration::from_secs(10), async || {
+    until(Duration::from_secs(10), async || {
         let promoted = queue.promote().await.unwrap();
         let next_due = promoted.next_due_in;
         assert!(next_due.is_none_or(|wait| wait <= waits[0] + MILLISECOND), "{next_due:?}");
@@ -99,7 +99,7 @@ async fn the_first_failure_is_remembered_over_later_ones() {
         let lease = read_one(&queue, "worker").await.lease;
         let reason = Some(format!("reason {n}"));
         queue.back_off(&[BackOff { lease, wait: Duration::from_millis(2), reason }]).await.unwrap();
-        eventually(Duration::from_secs(5), async || queue.promote().await.unwrap().moved == 1).await;
+        until(Duration::from_secs(5), async || queue.promote().await.unwrap().moved == 1).await;
     }
     let failure = queue.find(&id("a")).await.unwrap().unwrap().failure.unwrap();
     assert_eq!(failure.reason, "reason 2");

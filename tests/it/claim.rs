@@ -19,7 +19,7 @@ use crate::support::{
     audit::{assert_sound, audit},
     jobs::{Fetch, add, add_many, connection, counts, id, queue, queue_at, queue_under, read, read_one},
     servers::on_each_redis,
-    wait::eventually,
+    wait::until,
 };
 
 /// No entry of a test gets this old unless the test says so with [`stall`].
@@ -226,7 +226,7 @@ async fn a_sweep_holds_the_interval_for_all_processes() {
     let left: i64 = connection(&queue).await.pttl(queue.keys().sweep()).await.unwrap();
     assert!((1..=60_000).contains(&left), "{left} ms");
     let () = connection(&queue).await.pexpire(queue.keys().sweep(), 1).await.unwrap();
-    eventually(Duration::from_secs(5), async || sweeper.sweep().await.unwrap().waiting == 1).await;
+    until(Duration::from_secs(5), async || sweeper.sweep().await.unwrap().waiting == 1).await;
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use crate::support::{
         Fetch, add, add_many, add_version, connection, counts, id, queue, queue_at, read, read_one, wait_until_blocked,
     },
     servers::OwnRedis,
-    wait::eventually,
+    wait::until,
 };
 
 /// Entries count as stalled as soon as they are pending.
@@ -204,7 +204,7 @@ async fn a_renewed_lease_counts_as_just_delivered() {
         assert_eq!(queue.renew("worker", std::slice::from_ref(&lease)).await.unwrap(), []);
         assert!(sweeper.sweep().await.unwrap().stalled.is_empty());
     }
-    eventually(Duration::from_secs(5), async || queue.sweeper("x", limits).sweep().await.unwrap().waiting == 1).await;
+    until(Duration::from_secs(5), async || queue.sweeper("x", limits).sweep().await.unwrap().waiting == 1).await;
     assert_eq!(queue.done(&[(lease, None)]).await.unwrap(), [Settled::Lost]);
 }
 
@@ -530,7 +530,7 @@ async fn a_blocked_reader_gets_a_job_as_soon_as_it_is_added_and_can_be_unblocked
     });
     wait_until_blocked(&server).await;
     add(&queue, "a").await;
-    eventually(Duration::from_secs(5), async || queue.counts().await.unwrap().active == 1).await;
+    until(Duration::from_secs(5), async || queue.counts().await.unwrap().active == 1).await;
     wait_until_blocked(&server).await;
     let since = std::time::Instant::now();
     unblocker.unblock().await;

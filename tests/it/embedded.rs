@@ -60,8 +60,14 @@ impl DataDir {
 
 impl Drop for DataDir {
     fn drop(&mut self) {
-        for pid in self.pids() {
-            let _ = kill_process(pid, Signal::KILL); // it may have ended already
+        // All that work in this folder, also those that `up` has wrongly forgotten.
+        let folder = fs::canonicalize(&self.0).unwrap();
+        for process in fs::read_dir("/proc").unwrap().flatten() {
+            let works_here = fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(&folder));
+            let pid = process.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+            if let Some(pid) = pid.filter(|_| works_here) {
+                let _ = kill_process(pid, Signal::KILL); // it may have ended already
+            }
         }
     }
 }

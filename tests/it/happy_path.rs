@@ -8,18 +8,24 @@ use crate::support::{
     process::{Mill, Running},
 };
 
-const JOBS: &str = r#"<rss version="2.0" xmlns:job_listing="https://jobs.example/ns" xmlns:dc="http://purl.org/dc/elements/1.1/"
+const JOBS: &str = r#"<rss version="2.0"
+  xmlns:job_listing="https://jobs.example/ns"
+  xmlns:dc="http://purl.org/dc/elements/1.1/"
   xmlns:content="http://purl.org/rss/1.0/modules/content/"><channel><title>Jobs</title>
-<item><title>Miller &amp; Sons</title><link>https://jobs.example/1</link><guid isPermaLink="false">https://jobs.example/?p=1#1</guid>
-<pubDate>Mon, 02 Mar 2026 10:00:00 +0100</pubDate><dc:creator>Ada</dc:creator><category>Grain</category><category>Flour</category>
+<item><title>Miller &amp; Sons</title><link>https://jobs.example/1</link>
+<guid isPermaLink="false">https://jobs.example/?p=1#1</guid>
+<pubDate>Mon, 02 Mar 2026 10:00:00 +0100</pubDate><dc:creator>Ada</dc:creator>
+<category>Grain</category><category>Flour</category>
 <description>&lt;p&gt;short&lt;/p&gt;</description><content:encoded><![CDATA[<p>long</p>]]></content:encoded>
 <enclosure url="https://jobs.example/a.mp3" type="audio/mpeg" length="7"/>
 <job_listing:company>The Mill</job_listing:company><job_listing:location>Sellick</job_listing:location></item>
 <item><title>Baker</title><guid isPermaLink="false">2</guid><job_listing:company>The Oven</job_listing:company></item>
 </channel></rss>"#;
 
-const NEWS: &str = r#"<feed xmlns="http://www.w3.org/2005/Atom"><title>News</title><id>tag:news</id><updated>2026-03-01T00:00:00Z</updated>
-<entry><id>tag:news:1</id><title>Fog</title><updated>2026-03-01T12:30:00Z</updated><published>2026-03-01T12:00:00Z</published>
+const NEWS: &str = r#"<feed xmlns="http://www.w3.org/2005/Atom"><title>News</title><id>tag:news</id>
+<updated>2026-03-01T00:00:00Z</updated>
+<entry><id>tag:news:1</id><title>Fog</title><updated>2026-03-01T12:30:00Z</updated>
+<published>2026-03-01T12:00:00Z</published>
 <link rel="alternate" href="https://news.example/fog"/><summary>grey</summary></entry></feed>"#;
 
 /// Three feeds, not fetched yet.

@@ -9,7 +9,7 @@ use crate::support::{
     audit::assert_sound,
     jobs::{add, add_many, connection, id, queue, queue_at, queue_under, read, read_one},
     servers::{OwnRedis, on_each_redis},
-    wait::eventually,
+    wait::until,
 };
 
 const TRIES: usize = 200;
@@ -50,7 +50,7 @@ async fn nothing_is_delivered_once_pause_has_returned(url: &str) {
         assert_eq!(queue.find(&id(&during)).await.unwrap().unwrap().state, State::Waiting, "try {n}");
         assert!(queue.resume().await.unwrap());
     }
-    eventually(BLOCK, async || queue.counts().await.unwrap().waiting == 0).await;
+    until(BLOCK, async || queue.counts().await.unwrap().waiting == 0).await;
     drop(stopped);
     while !reading.is_finished() {
         unblocker.unblock().await;

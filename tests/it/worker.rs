@@ -24,7 +24,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::support::{
     audit::assert_sound,
     jobs::{Fetch, add, add_many, add_version, connection, id, queue, read_one},
-    wait::eventually,
+    wait::until,
     workers::{batches, each, options, outage, quick_claims},
 };
 
@@ -62,7 +62,7 @@ impl<T: Clone> Seen<T> {
 }
 
 async fn idle(queue: &Queue) {
-    eventually(DEADLINE, async || queue.counts().await.unwrap().is_idle()).await;
+    until(DEADLINE, async || queue.counts().await.unwrap().is_idle()).await;
 }
 
 async fn letters(queue: &Queue) -> Vec<DeadLetter> {
@@ -87,7 +87,7 @@ async fn a_job_that_fails_twice_succeeds_on_its_third_attempt_after_one_and_two_
         }
     });
     add(&queue, "a").await;
-    eventually(DEADLINE, async || seen.len() == 3).await;
+    until(DEADLINE, async || seen.len() == 3).await;
     idle(&queue).await;
     worker.stop().await;
     let runs = seen.all();
@@ -114,7 +114,7 @@ async fn a_job_that_always_fails_is_a_dead_letter_after_its_attempts_with_its_la
         }
     });
     add(&queue, "a").await;
-    eventually(DEADLINE, async || queue.counts().await.unwrap().failed == 1).await;
+    until(DEADLINE, async || queue.counts().await.unwrap().failed == 1).await;
     let consumer = worker.consumer.clone();
     worker.stop().await;
     assert_eq!(seen.all(), [1, 2, 3]);
@@ -129,7 +129,7 @@ async fn a_job_that_says_fail_is_buried_at_once() {
     let queue = queue().await;
     let worker = each(&queue, options(), |_| async { Ok(Outcome::Fail("never".to_owned())) });
     add(&queue, "a").await;
-    eventually(DEADLINE, async || queue.counts().await.unwrap().failed == 1).await;
+    until(DEADLINE, async || queue.counts().await.unwrap().failed == 1).await;
     worker.stop().await;
     let letters = letters(&queue).await;
     assert_eq!((letters[0].reason.as_str(), letters[0].attempts), ("never", 1));
@@ -149,7 +149,7 @@ async fn a_snooze_waits_and_uses_no_attempt() {
         }
     });
     add(&queue, "a").await;
-    eventually(DEADLINE, async || seen.len() == 5).await;
+    until(DEADLINE, async || seen.len() == 5).await;
     idle(&queue).await;
     worker.stop().await;
     let runs = seen.all();
@@ -172,7 +172,7 @@ async fn a_handler_may_choose_the_wait_of_a_retry() {
         }
     });
     add(&queue, "a").await;
-    eventually(DEADLINE, async || seen.len() == 2).await;
+    until(DEADLINE, async || seen.len() == 2).await;
     idle(&queue).await;
     worker.stop().await;
     let runs = seen.all();
@@ -201,7 +201,7 @@ async fn a_panic_is_a_failed_attempt_of_its_job_and_its_batch_mates_are_unharmed
             }
         }
     });
-    eventually(DEADLINE, async || queue.counts().await.unwrap().failed == 1).await;
+    until(DEADLINE, async || queue.counts().await.unwrap().failed == 1).await;
     idle(&queue).await;
     worker.stop().await;
     let mut done = seen.all();
@@ -222,7 +222,7 @@ async fn a_handler_that_says_too_few_outcomes_fails_the_attempts_it_says_too_few
         Ok(if jobs.len() == 1 && jobs[0].job.id == id("job-1") { vec![Outcome::Done] } else { Vec::new() })
     });
     idle(&queue).await;
-    eventually(DEADLINE, async || queue.counts().await.unwrap().failed == 2).await;
+    until(DEADLINE, async || queue.counts().await.unwrap().failed == 2).await;
     worker.stop().await;
     let letters = letters(&queue).await;
     assert_eq!(letters[0].reason, "the handler said 0 outcomes for 1 jobs");
@@ -243,7 +243,7 @@ async fn a_handling_over_job_timeout_is_a_failed_attempt() {
         }
     });
     add(&queue, "a").await;
-    eventually(DEADLINE, async || queue.counts().await.unwrap().failed == 1).await;
+    until(DEADLINE, async || queue.counts().await.unwrap().failed == 1).await;
     worker.stop().await;
     assert_eq!(runs.load(SeqCst), 2);
     assert_eq!(letters(&queue).await[0].reason, "no result within job_timeout (50ms)");
@@ -266,7 +266,7 @@ async fn an_idle_queue_starts_a_job_within_milliseconds() {
         idle(&queue).await;
         let added_at = Instant::now();
         add(&queue, format!("{n}")).await;
-        eventually(DEADLINE, async || seen.len() > n).await;
+        until(DEADLINE, async || seen.len() > n).await;
         delays.push(seen.all()[n].saturating_duration_since(added_at));
     }
     worker.stop().await;
@@ -291,7 +291,7 @@ async fn a_job_that_runs_for_three_lock_durations_is_renewed_and_not_claimed() {
         })
     });
     add(&queue, "a").await;
-    eventually(DEADLINE, async || seen.len() == 1).await;
+    until(DEADLINE, async || seen.len() == 1).await;
     idle(&queue).await;
     for worker in workers {
         worker.stop().await;
@@ -325,7 +325,7 @@ async fn the_jobs_of_a_worker_that_crashed_are_done_by_another() {
             async { Ok(Outcome::Done) }
         }
     });
-    eventually(DEADLINE, async || seen.len() == 1).await;
+    until(DEADLINE, async || seen.len() == 1).await;
     idle(&queue).await;
     heir.stop().await;
     assert_eq!(seen.all(), [(id("a"), 1, 1)]);
@@ -358,7 +358,7 @@ async fn a_job_that_keeps_killing_its_worker_is_stopped() {
             async { Ok(Outcome::Done) }
         }
     });
-    eventually(DEADLINE, async || queue.counts().await.unwrap().failed == 1).await;
+    until(DEADLINE, async || queue.counts().await.unwrap().failed == 1).await;
     survives.stop().await;
     assert_eq!(seen.len(), 0);
     assert_eq!(letters(&queue).await[0].reason, "job stalled more than allowable limit");
@@ -385,19 +385,19 @@ async fn an_outage_keeps_its_jobs_stops_reading_and_uses_no_attempt() {
         }
     });
     add(&queue, "a").await;
-    eventually(DEADLINE, async || tries.load(SeqCst) >= 2).await;
+    until(DEADLINE, async || tries.load(SeqCst) >= 2).await;
     // the reader blocked when the outage began: it may still bring what comes first
     add_many(&queue, "first", 1).await;
-    eventually(DEADLINE, async || tries.load(SeqCst) >= 4).await;
+    until(DEADLINE, async || tries.load(SeqCst) >= 4).await;
     add_many(&queue, "later", 5).await;
     let before = tries.load(SeqCst);
-    eventually(DEADLINE, async || tries.load(SeqCst) > before + 1).await;
+    until(DEADLINE, async || tries.load(SeqCst) > before + 1).await;
     let now = queue.counts().await.unwrap();
     assert!(now.waiting >= 5 && now.active <= 2, "{now:?}");
     assert_eq!((now.delayed, now.failed, now.totals.get("stalled")), (0, 0, None));
     assert_sound(&queue).await;
     is_out.store(false, SeqCst);
-    eventually(DEADLINE, async || seen.len() == 7).await;
+    until(DEADLINE, async || seen.len() == 7).await;
     idle(&queue).await;
     worker.stop().await;
     assert!(seen.all().iter().all(|(_, attempt)| *attempt == 1), "{:?}", seen.all());
@@ -431,7 +431,7 @@ async fn a_change_that_arrives_while_its_job_is_active_runs_it_once_more() {
         started.notified().await;
         add_version(&queue, "a", 2, b"newer").await;
         go_on.add_permits(1);
-        eventually(DEADLINE, async || seen.len() == 2).await;
+        until(DEADLINE, async || seen.len() == 2).await;
         idle(&queue).await;
         worker.stop().await;
         assert_eq!(seen.all(), [(b"older".to_vec(), 1), (b"newer".to_vec(), 1)], "after {outcome:?}");
@@ -467,7 +467,7 @@ async fn a_worker_holds_no_more_jobs_than_its_slots_take() {
     add_many(&queue, "job", 50).await;
     let options = WorkerOptions { concurrency: 2, batch_size: 5, ..options() };
     let (worker, seen, go_on) = held_batches(&queue, options);
-    eventually(DEADLINE, async || seen.len() == 2).await;
+    until(DEADLINE, async || seen.len() == 2).await;
     assert_eq!(seen.all(), [5, 5]);
     let now = queue.counts().await.unwrap();
     assert_eq!((now.active, now.waiting), (10, 40));
@@ -487,7 +487,7 @@ async fn a_worker_holds_no_more_bytes_than_its_buffer_takes_and_one_job_always_f
     }
     let options = WorkerOptions { concurrency: 1, batch_size: 1, buffer_bytes: 1000, ..options() };
     let (worker, seen, go_on) = held_batches(&queue, options);
-    eventually(DEADLINE, async || seen.len() == 1).await;
+    until(DEADLINE, async || seen.len() == 1).await;
     assert_eq!(queue.counts().await.unwrap().active, 1);
     go_on.add_permits(100);
     idle(&queue).await;
@@ -502,7 +502,7 @@ async fn winding_down_finishes_what_is_in_hand_and_removes_the_consumer() {
     add_many(&queue, "job", 20).await;
     let options = WorkerOptions { concurrency: 1, batch_size: 10, flush: Duration::from_hours(1), ..options() };
     let (worker, seen, go_on) = held_batches(&queue, options);
-    eventually(DEADLINE, async || seen.len() == 1).await;
+    until(DEADLINE, async || seen.len() == 1).await;
     let ending = tokio::spawn(worker.stop());
     go_on.add_permits(100);
     let ended = ending.await.unwrap();
@@ -522,7 +522,7 @@ async fn what_is_not_through_at_the_end_of_shutdown_timeout_is_given_back() {
     add_many(&queue, "job", 3).await;
     let options = WorkerOptions { shutdown_timeout: Duration::from_millis(100), ..options() };
     let (worker, seen, _go_on) = held_batches(&queue, options);
-    eventually(DEADLINE, async || seen.len() == 3).await;
+    until(DEADLINE, async || seen.len() == 3).await;
     assert_eq!(worker.stop().await.given_back, 3);
     let now = queue.counts().await.unwrap();
     assert_eq!((now.waiting, now.active, now.totals.get("stalled")), (3, 0, None));
@@ -560,7 +560,7 @@ async fn a_paused_queue_starts_nothing_and_goes_on_after_resume() {
     assert_eq!(seen.len(), 1);
     let resumed_at = Instant::now();
     queue.resume().await.unwrap();
-    eventually(DEADLINE, async || seen.len() == 6).await;
+    until(DEADLINE, async || seen.len() == 6).await;
     let began = seen.all()[1] - resumed_at;
     assert!(began < Duration::from_millis(500), "{began:?}");
     idle(&queue).await;
@@ -586,7 +586,7 @@ async fn a_plain_producers_entries_are_worked_on_and_unreadable_ones_are_dead_le
     {
         let _: String = redis.xadd(queue.keys().stream(), "*", &fields).await.unwrap();
     }
-    eventually(DEADLINE, async || seen.len() == 2).await;
+    until(DEADLINE, async || seen.len() == 2).await;
     idle(&queue).await;
     worker.stop().await;
     assert_eq!(seen.all(), [id("a"), id("b")]);
@@ -603,7 +603,7 @@ async fn a_job_handler_that_takes_no_plain_entries_buries_them() {
     let queue = queue().await;
     let worker = each(&queue, options(), |_| async { Ok(Outcome::Done) });
     let _: String = connection(&queue).await.xadd(queue.keys().stream(), "*", &[("json", "{}")]).await.unwrap();
-    eventually(DEADLINE, async || queue.counts().await.unwrap().failed == 1).await;
+    until(DEADLINE, async || queue.counts().await.unwrap().failed == 1).await;
     worker.stop().await;
     assert_eq!(letters(&queue).await[0].reason, "this queue takes no plain json entries");
 }
@@ -623,11 +623,11 @@ async fn a_job_in_backoff_that_is_due_early_wakes_the_promoter_of_another_proces
     });
     // the worker is through with its first job, and its promoter sleeps: nothing is in backoff
     add(&queue, "other").await;
-    eventually(DEADLINE, async || seen.len() == 1).await;
+    until(DEADLINE, async || seen.len() == 1).await;
     let back_off = BackOff { lease, wait: Duration::from_millis(100), reason: Some("no".to_owned()) };
     queue.back_off(&[back_off]).await.unwrap();
     let since = Instant::now();
-    eventually(DEADLINE, async || seen.all().contains(&2)).await;
+    until(DEADLINE, async || seen.all().contains(&2)).await;
     assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
     idle(&queue).await;
     worker.stop().await;
@@ -640,11 +640,11 @@ async fn the_janitor_keeps_only_so_many_dead_letters() {
     let fetch = Fetch::begin(&queue, "feed").await;
     fetch.enqueue(&queue, &["a", "b", "c"]).await;
     let bury = each(&queue, options(), |_| async { Ok(Outcome::Fail("bad".to_owned())) });
-    eventually(DEADLINE, async || queue.counts().await.unwrap().failed == 3).await;
+    until(DEADLINE, async || queue.counts().await.unwrap().failed == 3).await;
     bury.stop().await;
     let retention = Retention { count: Some(1), age: None };
     let worker = each(&queue, WorkerOptions { retention, ..options() }, |_| async { Ok(Outcome::Done) });
-    eventually(DEADLINE, async || queue.counts().await.unwrap().failed == 1).await;
+    until(DEADLINE, async || queue.counts().await.unwrap().failed == 1).await;
     worker.stop().await;
     assert_sound(&queue).await;
 }

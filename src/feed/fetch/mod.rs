@@ -82,9 +82,11 @@ impl Validators {
 /// One fetch to make.
 #[derive(Clone)]
 pub struct FetchRequest {
-    /// Where. A user name and password in it are sent as basic authentication.
+    /// The configured address. A user name and password in it are sent as basic authentication.
     pub url: Url,
-    /// Sent to the host of `url` only, not to one it redirects to.
+    /// Where to ask instead: an earlier fetch learned that the feed has moved for good.
+    pub moved_to: Option<Url>,
+    /// Sent to the host of `url` only, not to one it redirects to or has moved to.
     pub headers: BTreeMap<String, String>,
     /// Those of the version we have; empty makes the request unconditional.
     pub validators: Validators,
@@ -171,7 +173,7 @@ impl Fetcher {
     /// Requests the URL, then where it redirects to, until something else comes.
     async fn follow(&self, request: &FetchRequest) -> Result<Fetched, FetchError> {
         let headers = own_headers(request)?;
-        let mut url = request.url.clone();
+        let mut url = request.moved_to.as_ref().unwrap_or(&request.url).clone();
         let mut moved_to = None;
         let mut is_permanent = true;
         for _ in 0..=self.limits.redirects_max {

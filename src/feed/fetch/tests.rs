@@ -33,6 +33,7 @@ async fn serve(routes: Router) -> SocketAddr {
 fn request(address: SocketAddr, path: &str) -> FetchRequest {
     FetchRequest {
         url: format!("http://{address}{path}").parse().expect("is a URL"),
+        moved_to: None,
         headers: BTreeMap::new(),
         validators: Validators::default(),
     }
@@ -145,6 +146,25 @@ async fn the_permanent_redirects_a_chain_begins_with_are_remembered() {
     assert_eq!(journey(address, "/today").await, expect("/feed", None));
     assert_eq!(journey(address, "/moved-then-today").await, expect("/feed", Some("/today")));
     assert_eq!(journey(address, "/today-then-moved").await, expect("/feed", None));
+}
+
+#[tokio::test]
+async fn headers_of_a_feed_do_not_follow_it_to_where_it_has_moved() {
+    let routes = Router::new().route(
+        "/new",
+        get(|headers: HeaderMap| async move {
+            assert!(!headers.contains_key("x-token"), "it is for the host of the configured address");
+            DOCUMENT
+        }),
+    );
+    let moved_to = request(serve(routes).await, "/new").url;
+    let mut request = request(serve(Router::new()).await, "/feed");
+    request.headers.insert("X-Token".to_owned(), "s3cret".to_owned());
+    request.moved_to = Some(moved_to.clone());
+    match fetcher(FetchLimits::default()).fetch(&request).await.expect("a body from the new address") {
+        Fetched::Body { final_url, .. } => assert_eq!(final_url, moved_to),
+        Fetched::NotModified { .. } => panic!("nothing was conditional"),
+    }
 }
 
 #[tokio::test]

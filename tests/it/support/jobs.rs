@@ -17,7 +17,7 @@ use redis::aio::MultiplexedConnection;
 use super::{
     redis_prefix,
     servers::{OwnRedis, SharedServers},
-    wait::eventually,
+    wait::until,
 };
 
 /// Above any payload of a test.
@@ -195,7 +195,7 @@ pub(crate) async fn read_one(queue: &Queue, consumer: &str) -> Delivery {
 pub(crate) async fn wait_until_blocked(server: &OwnRedis) {
     let client = redis::Client::open(server.url()).unwrap();
     let redis = client.get_multiplexed_async_connection().await.unwrap();
-    eventually(Duration::from_secs(5), async || {
+    until(Duration::from_secs(5), async || {
         let info: String = redis::cmd("INFO").arg("clients").query_async(&mut redis.clone()).await.unwrap();
         info.contains("blocked_clients:1")
     })

@@ -8,6 +8,6 @@ use super::eventually;
 ///
 /// # Panics
 /// When it does not within `deadline`.
-pub(crate) async fn eventually(deadline: Duration, mut condition: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(deadline: Duration, mut condition: impl AsyncFnMut() -> bool) {
     eventually::eventually("what the test waits for", deadline, async || condition().await.then_some(())).await;
 }
