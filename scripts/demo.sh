@@ -133,8 +133,8 @@ start_feedmill() {
 
 # ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-# A function that never returns: bash reads a script while it runs, and the build takes long enough for somebody to pull
-# a new version of this file.
+# A function, read as a whole: bash reads a script while it runs, and the build takes long enough for somebody to edit
+# this file.
 main() {
     scripts/setup.sh demo
     build
@@ -144,7 +144,6 @@ main() {
     say "importing"
     # Not the last command of an `if` or `||`: its exit status is ours, after stop_all.
     "$FEEDMILL_BIN" fetch --all --wait --config "$CONFIG"
-    exit
 }
 
 main
