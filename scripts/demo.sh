@@ -65,6 +65,8 @@ build() {
 start() {
     local log=$1
     shift
+    # What an earlier run wrote must not be read as if this one had.
+    : >"$log"
     set -m
     "$@" >"$log" 2>&1 </dev/null &
     STARTED=$!
@@ -131,11 +133,17 @@ start_feedmill() {
 
 # ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-scripts/setup.sh demo
-build
-mkdir -p "$STATE"
-start_feed_server
-start_feedmill
-say "importing"
-# Not the last command of an `if` or `||`: its exit status is ours, after stop_all.
-"$FEEDMILL_BIN" fetch --all --wait --config "$CONFIG"
+# A function, read as a whole: bash reads a script while it runs, and the build takes long enough for somebody to edit
+# this file.
+main() {
+    scripts/setup.sh demo
+    build
+    mkdir -p "$STATE"
+    start_feed_server
+    start_feedmill
+    say "importing"
+    # Not the last command of an `if` or `||`: its exit status is ours, after stop_all.
+    "$FEEDMILL_BIN" fetch --all --wait --config "$CONFIG"
+}
+
+main
