@@ -272,7 +272,7 @@ fn config_show_masks_every_secret_says_where_values_are_from_and_is_a_configurat
     shell.file(
         "streams.toml",
         "[redis]\nprefix = \"other\"\n[[feed]]\nname = \"jobs\"\nurl = \
-         \"https://ada:s3cret@jobs.example/feed?token=s3cret\"\n\
+         \"https://ada:s3cret@jobs.example/feed?token=s3cret\"\nsource = \"jobs\"\n\
          schedule = \"every 15m\"\nheaders = { Authorization = \"Bearer s3cret\", Accept = \"text/xml\" }\n",
     );
     shell.set("MONGODB_URI", "mongodb://ada:s3cret@db/?authSource=admin");
