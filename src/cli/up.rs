@@ -54,8 +54,19 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
             redis = %servers.redis_url(), mongodb = %servers.mongodb_uri(),
             "the addresses for other commands are in {}", servers.env_path().display()
         );
-        pipeline.run(shutdown).await;
-        anyhow::Ok(())
+        let died = async {
+            let program = servers.died().await;
+            tracing::error!("the embedded {program} has ended; ending too");
+            shutdown.cancel();
+            Err(anyhow::anyhow!(
+                "the embedded {program} has ended; its log is in {}",
+                args.data_dir.join("data").display()
+            ))
+        };
+        tokio::select! {
+            _ = pipeline.run(shutdown.clone()) => Ok(()),
+            result = died => result,
+        }
     };
     let result = worked.await;
     servers.stop().await;
