@@ -5,6 +5,9 @@
 //!
 //! Where the clock is set back, a pattern that runs at intervals runs in the repeated hour too, and one with a fixed
 //! time runs once. Where it is set forward, a fixed time that does not exist runs when the gap ends.
+//!
+//! A feed is due a little after the time its schedule says, each at its own moment ([`Slot`]), so that all that are
+//! scheduled for nine o'clock do not start in the same second.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,12 +18,18 @@ use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Feed;
 
 /// The interval of `"auto"` until it follows how often a feed changes.
 pub const AUTO_INTERVAL: Duration = Duration::from_mins(30);
 
 /// Shortest interval of `"every …"`: slots are whole seconds.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// A slot is delayed by at most the interval divided by this, so that feeds keep to their schedule.
+const SPREAD_SHARE: u32 = 10;
 
 /// When a feed is due.
 #[derive(Clone, Debug)]
@@ -134,6 +143,46 @@ impl Schedule {
     /// Whether a slot lies after the last fetch and not after `now`. What was never fetched is due.
     pub fn is_due(&self, last_fetched: Option<Timestamp>, now: Timestamp) -> bool {
         last_fetched.is_none_or(|last| self.next_after(last).is_some_and(|slot| slot <= now))
+    }
+}
+
+/// One time at which a feed is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// What the schedule says.
+    pub scheduled_at: Timestamp,
+    /// When the feed is due: the same moment after each scheduled time, which follows from the feed's name. At most its
+    /// `spread` later, and at most [a tenth](SPREAD_SHARE) of the time to the next one.
+    pub due_at: Timestamp,
+}
+
+impl Feed {
+    /// The first slot that is due after `at`; `None` without a schedule, or when the calendar ends before it.
+    pub fn slot_after(&self, at: Timestamp) -> Option<Slot> {
+        let schedule = self.schedule.as_ref()?;
+        // What was scheduled before may be due after.
+        let mut scheduled_at = schedule.next_after(at.checked_sub(self.spread).ok()?)?;
+        loop {
+            let following = schedule.next_after(scheduled_at)?;
+            let interval = Duration::try_from(following.duration_since(scheduled_at)).unwrap_or_default();
+            let due_at = scheduled_at.checked_add(self.delay_below(self.spread.min(interval / SPREAD_SHARE))).ok()?;
+            if due_at > at {
+                return Some(Slot { scheduled_at, due_at });
+            }
+            scheduled_at = following;
+        }
+    }
+
+    /// The slot that is due at this very time, if it is one.
+    pub fn slot_at(&self, due_at: Timestamp) -> Option<Slot> {
+        let before = due_at.checked_sub(Duration::from_millis(1)).ok()?;
+        self.slot_after(before).filter(|slot| slot.due_at == due_at)
+    }
+
+    /// The feed's own place in a span, in whole milliseconds.
+    fn delay_below(&self, span: Duration) -> Duration {
+        let place = u128::from(xxh3_64(self.name.as_bytes()));
+        Duration::from_millis(((place * span.as_millis()) >> 64) as u64)
     }
 }
 

@@ -34,6 +34,8 @@ pub mod promote;
 pub mod consumers;
 pub mod find;
 pub mod pause;
+// what is added again and again
+pub mod schedulers;
 // what feeds and imports keep beside the jobs
 pub mod feed_memory;
 pub mod imports;
