@@ -197,6 +197,9 @@ impl Scheduler {
                 ),
             }
         }
+        // Those that were listed have a next slot now, which may be the earliest of all.
+        let next = firings.iter().filter_map(|firing| u64::try_from(firing.next_slot_ms? - now_ms).ok());
+        fired.next_due_in = fired.next_due_in.into_iter().chain(next.map(Duration::from_millis)).min();
         fired.dropped = self.fetch_queue.reschedule(&unknown).await?;
         Ok(fired)
     }
@@ -217,9 +220,10 @@ impl Scheduler {
             others.iter().map(|(id, slot)| Rescheduling { id, believed_ms: Some(*slot), slot_ms: None }).collect();
         let removed = self.fetch_queue.reschedule(&removals).await?;
         let set = self
-            .set_slots(&scheduled, |feed, slot, now| {
-                let is_over = slot.is_some_and(|slot| slot <= now);
-                if is_over { slot } else { next_slot_ms(feed, now) }
+            .set_slots(&scheduled, |feed, slot, now| match slot {
+                Some(at) if at <= now => slot,
+                Some(at) if is_next_but_one(feed, at, now) => slot,
+                _ => next_slot_ms(feed, now),
             })
             .await?;
         Ok(Synced { set, removed })
@@ -302,6 +306,14 @@ impl Scheduler {
 /// The first slot after this time, both in ms since 1970.
 fn next_slot_ms(feed: &Feed, after_ms: i64) -> Option<i64> {
     feed.slot_after(timestamp(after_ms)).map(|slot| slot.due_at.as_millisecond())
+}
+
+/// Whether the slot is the one after the next, and the next one may have been fired already: `fetch --due` does not wait
+/// for the spread. Both times are ms since 1970.
+fn is_next_but_one(feed: &Feed, slot_ms: i64, now_ms: i64) -> bool {
+    feed.slot_after(timestamp(now_ms)).is_some_and(|next| {
+        next.scheduled_at <= timestamp(now_ms) && next_slot_ms(feed, next.due_at.as_millisecond()) == Some(slot_ms)
+    })
 }
 
 /// Milliseconds since 1970 as a time; beyond the calendar, its end.
