@@ -134,6 +134,11 @@ async fn of_many_who_fire_a_slot_at_once_one_does() {
     let n_not_due = fires.iter().filter(|fire| **fire == Fire::NotDue).count();
     assert_eq!((n_enqueued, n_not_due), (names.len(), 7 * names.len()));
     assert_eq!(one.counts().await.unwrap().waiting, names.len() as u64);
+    let mut versions = std::collections::HashSet::new();
+    for name in &names {
+        versions.insert(one.find(&id(name)).await.unwrap().unwrap().job.head.version);
+    }
+    assert_eq!(versions.len(), names.len(), "an import without a name of its own takes the version of its job");
 }
 
 #[tokio::test]

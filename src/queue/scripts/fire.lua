@@ -55,7 +55,9 @@ for i = FIRST_KEY, #KEYS do
           count(changes, string.sub(head, 22, 29), 'superseded', 1)
         end
       end
-      local version = struct.pack('>I8', us)
+      -- Time stands still in a script, and no two jobs may have the same version: imports are named after it. A job takes
+      -- longer than a microsecond, so the next call is beyond these.
+      local version = struct.pack('>I8', us + n_enqueued)
       redis.call('SET', key,
         's' .. add_entry(stream, id) .. UNTRIED .. '\0' .. version .. NO_IMPORT .. '\0' .. envelope)
     end
