@@ -1,6 +1,7 @@
 //! Imports: what happens to a feed from the moment somebody wants it until its record stands in MongoDB.
 //!
 //! ```text
+//!   scheduler ─▶┐ a slot has come: no import yet
 //!   start ──▶ fetch queue ──▶ fetch_feed ──▶ import queue ──▶ store_items ──▶ documents
 //!     │ opens the import        │ seals it                       │ counts it down
 //!     └────────────────────────▶└───────────────────────────────▶└──▶ record: its record in MongoDB

@@ -9,6 +9,8 @@
 //!      delayed (zset) ─────┘ │ └───── claim ───────┘ │ └──────────▶ delayed (zset)
 //!                            │ redrive               │ bury
 //!                            └──────────── dead (stream) ◀
+//!
+//!      schedulers (zset) ──fire──▶ waiting: a job that is added again at each of its slots
 //! ```
 //!
 //! Every arrow is one script in [`scripts`], called by one function of a [`Queue`] in the file of that name. The key

@@ -8,13 +8,14 @@ use feedmill::{
         Queue,
         find::State,
         schedulers::{Fire, Firing, Rescheduling},
+        settle::Burial,
     },
 };
 use redis::AsyncCommands;
 
 use crate::support::{
     audit::assert_sound,
-    jobs::{add, connection, id, queue, queue_at, queue_under},
+    jobs::{add, connection, id, queue, queue_at, queue_under, read_one},
     servers::{SharedServers, on_each_redis},
 };
 
@@ -95,7 +96,22 @@ async fn a_slot_may_be_fired_from_when_the_caller_says() {
 async fn a_dead_job_is_taken_over_at_its_slot() {
     let queue = queue().await;
     add(&queue, "a").await;
-    // An operator has deleted the job's entry: what is left is a guard that must not block the slot.
+    let lease = read_one(&queue, "worker").await.lease;
+    queue.bury("worker", &[Burial { lease, reason: "bad".to_owned(), exhausted: false }]).await.unwrap();
+    let past = now_ms(&queue).await - 1;
+    set(&queue, &[("a", past)]).await;
+    assert_eq!(queue.fire(&[firing("a", past)]).await.unwrap(), [Fire::Enqueued]);
+    let found = queue.find(&id("a")).await.unwrap().unwrap();
+    assert_eq!((found.state, found.failure), (State::Waiting, None));
+    assert_eq!(queue.dead_letters(None, 10).await.unwrap(), []);
+    assert_sound(&queue).await;
+}
+
+#[tokio::test]
+async fn a_guard_whose_job_is_gone_does_not_block_a_slot() {
+    let queue = queue().await;
+    add(&queue, "a").await;
+    // Somebody has deleted the stream.
     let mut redis = connection(&queue).await;
     let _: () = redis.del(queue.keys().stream()).await.unwrap();
     queue.ensure_group().await.unwrap();

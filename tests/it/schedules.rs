@@ -288,7 +288,8 @@ async fn two_schedules_and_three_workers_fetch_each_feed_once_a_slot_and_a_kille
     workers[0].kill9_while_it_holds(&queues.fetch).await;
     rounds(&server, &names, 2).await;
     schedules[1].term();
-    schedules[1].wait(PATIENCE).await;
+    let (status, _) = schedules[1].wait(PATIENCE).await;
+    assert_eq!(status.code(), Some(0));
     mill.through(&queues).await;
     mill.assert_clean(&queues, 2 * FEEDS as u64).await;
 }
@@ -342,6 +343,7 @@ async fn an_idle_up_costs_next_to_nothing() {
     tokio::time::sleep(SPAN).await;
     let commands = commands_so_far(&queues).await - commands;
     let cpu = cpu_so_far(up.pid()).saturating_sub(cpu);
+    eprintln!("IDLE {commands} {cpu:?}");
     assert!(commands < 30 * SPAN.as_secs(), "{commands} commands in {SPAN:?}, those within scripts included");
     assert!(cpu < SPAN / 100, "{cpu:?} of CPU in {SPAN:?}");
 }
