@@ -10,6 +10,8 @@ mod import;
 mod output;
 mod parse;
 mod queue;
+mod reload;
+mod schedule;
 mod up;
 mod worker;
 
@@ -46,7 +48,7 @@ pub struct Cli {
 }
 
 /// Flags of every command; they win over the environment and the configuration file.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 struct Globals {
     /// Configuration [else FEEDMILL_CONFIG, else ./streams.toml]
@@ -69,9 +71,10 @@ struct Globals {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    // The first four are described at their arguments.
+    // The first five are described at their arguments.
     Up(up::UpArgs),
     Worker(worker::WorkerArgs),
+    Schedule(schedule::ScheduleArgs),
     Fetch(fetch::FetchArgs),
     Parse(parse::ParseArgs),
     /// Look at imports
@@ -99,7 +102,7 @@ impl Cli {
     /// Starts logging as the command and its flags want it.
     pub fn start_logging(&self) {
         let level = match &self.command {
-            Command::Up(_) | Command::Worker(_) => "info",
+            Command::Up(_) | Command::Worker(_) | Command::Schedule(_) => "info",
             // Feeds that fail are in its own output.
             Command::Fetch(_) => "warn,feedmill::failed_fetch=error",
             _ => "warn",
@@ -117,6 +120,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Up(args) => up::run(&globals, args).await,
         Command::Worker(args) => worker::run(&globals, args).await,
+        Command::Schedule(args) => schedule::run(&globals, args).await,
         Command::Fetch(args) => fetch::run(&globals, args).await,
         Command::Parse(args) => Ok(parse::run(&args)),
         Command::Import(command) => import::run(&globals, command).await,

@@ -5,15 +5,16 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
+use tokio_util::sync::CancellationToken;
 
-use super::Globals;
+use super::{Globals, reload};
 use crate::embedded::Embedded;
 use crate::pipeline::Pipeline;
 use crate::shutdown;
 
 /// Run everything in one process
 ///
-/// For now this is the workers of both queues. Ends on SIGTERM or Ctrl-C: what is held is finished or given back first.
+/// These are the workers of both queues and the schedules of the feeds. SIGHUP re-reads the feeds. Ends on SIGTERM or Ctrl-C: what is held is finished or given back first.
 /// A second signal ends at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -34,7 +35,7 @@ pub(super) struct UpArgs {
 pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signal().context("cannot handle signals")?;
     if !args.embedded {
-        Pipeline::connect(&globals.load(None)?).await?.run(shutdown).await;
+        work(Pipeline::connect(&globals.load(None)?).await?, globals, shutdown).await?;
         return Ok(ExitCode::SUCCESS);
     }
     // What is wrong with the configuration is said before servers are started.
@@ -64,11 +65,18 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
             ))
         };
         tokio::select! {
-            _ = pipeline.run(shutdown.clone()) => Ok(()),
+            result = work(pipeline, &globals, shutdown.clone()) => result,
             result = died => result,
         }
     };
     let result = worked.await;
     servers.stop().await;
     result.map(|()| ExitCode::SUCCESS)
+}
+
+async fn work(pipeline: Pipeline, globals: &Globals, shutdown: CancellationToken) -> anyhow::Result<()> {
+    reload::on_hangup(globals, &pipeline.feeds).context("cannot handle signals")?;
+    let scheduler = pipeline.scheduler();
+    tokio::join!(scheduler.run(shutdown.clone()), pipeline.run(shutdown));
+    Ok(())
 }
