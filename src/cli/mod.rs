@@ -9,6 +9,7 @@ mod import;
 mod output;
 mod parse;
 mod queue;
+mod serve;
 mod up;
 mod worker;
 
@@ -20,6 +21,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Overrides, Sources};
 use crate::error::chain;
+use crate::http::BindError;
 use crate::pipeline::PipelineError;
 use crate::queue::QueueError;
 use crate::store::StoreError;
@@ -68,8 +70,9 @@ struct Globals {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    // The first four are described at their arguments.
+    // The first five are described at their arguments.
     Up(up::UpArgs),
+    Serve(serve::ServeArgs),
     Worker(worker::WorkerArgs),
     Fetch(fetch::FetchArgs),
     Parse(parse::ParseArgs),
@@ -96,7 +99,7 @@ impl Cli {
     /// Starts logging as the command and its flags want it.
     pub fn start_logging(&self) {
         let level = match &self.command {
-            Command::Up(_) | Command::Worker(_) => "info",
+            Command::Up(_) | Command::Serve(_) | Command::Worker(_) => "info",
             // Feeds that fail are in its own output.
             Command::Fetch(_) => "warn,feedmill::failed_fetch=error",
             _ => "warn",
@@ -113,6 +116,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let globals = cli.globals;
     match cli.command {
         Command::Up(args) => up::run(&globals, args).await,
+        Command::Serve(args) => serve::run(&globals, args).await,
         Command::Worker(args) => worker::run(&globals, args).await,
         Command::Fetch(args) => fetch::run(&globals, args).await,
         Command::Parse(args) => Ok(parse::run(&args)),
@@ -137,6 +141,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<ConfigError>()
             || cause.is::<UsageError>()
+            || matches!(cause.downcast_ref(), Some(BindError::Unguarded { .. }))
             || cause.downcast_ref().is_some_and(is_queue_usage)
             || cause.downcast_ref().is_some_and(is_store_usage)
             // A transparent error stands in the chain in the place of the one it holds.

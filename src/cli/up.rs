@@ -1,19 +1,24 @@
 //! `feedmill up`: everything in one process.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::Globals;
+use crate::config::Secret;
 use crate::embedded::Embedded;
+use crate::http::{self, App};
 use crate::pipeline::Pipeline;
 use crate::shutdown;
 
 /// Run everything in one process
 ///
-/// For now this is the workers of both queues. Ends on SIGTERM or Ctrl-C: what is held is finished or given back first.
+/// For now this is HTTP and the workers of both queues. Ends on SIGTERM or Ctrl-C: what is held is finished or given back first.
 /// A second signal ends at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -29,16 +34,20 @@ pub(super) struct UpArgs {
     /// Folder of the private servers
     #[arg(long, value_name = "DIR", default_value = ".feedmill", requires = "embedded")]
     data_dir: PathBuf,
+    /// IP address and port of HTTP; port 0 takes a free one [else FEEDMILL_LISTEN, else http.listen]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
 }
 
 pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signal().context("cannot handle signals")?;
+    // What is wrong with the configuration, or the address, is said before servers are started.
+    let config = globals.load(None)?;
+    let listener = http::bind(args.listen.unwrap_or(config.http.listen), config.http.token.as_ref()).await?;
     if !args.embedded {
-        Pipeline::connect(&globals.load(None)?).await?.run(shutdown).await;
+        work(Pipeline::connect(&config).await?, listener, config.http.token, shutdown).await;
         return Ok(ExitCode::SUCCESS);
     }
-    // What is wrong with the configuration is said before servers are started.
-    globals.load(None)?;
     let servers = Embedded::start(&args.data_dir).await?;
     let globals = Globals {
         config: globals.config.clone(),
@@ -54,10 +63,17 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
             redis = %servers.redis_url(), mongodb = %servers.mongodb_uri(),
             "the addresses for other commands are in {}", servers.env_path().display()
         );
-        pipeline.run(shutdown).await;
+        work(pipeline, listener, config.http.token, shutdown).await;
         anyhow::Ok(())
     };
     let result = worked.await;
     servers.stop().await;
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Everything there is, until `shutdown`.
+async fn work(pipeline: Pipeline, listener: TcpListener, token: Option<Secret>, shutdown: CancellationToken) {
+    let Pipeline { queues, store, feeds, pulse, .. } = pipeline.clone();
+    let app = App::new(queues, store, feeds, pulse, token);
+    tokio::join!(http::serve(listener, app, shutdown.clone()), pipeline.run(shutdown));
 }

@@ -14,6 +14,7 @@ mod fetch_feed;
 mod take_in;
 mod store_items;
 mod record;
+mod history;
 mod plain;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use fetch_feed::FetchFeed;
+pub use history::{HistoryError, find_import, import_json, list_imports};
 pub use record::{Recorder, import_record};
 pub use start::{StartError, StartRequest, Started, start};
 pub use store_items::StoreItems;

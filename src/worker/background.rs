@@ -82,8 +82,10 @@ async fn renew_once(parts: &Parts) -> Result<usize, QueueError> {
     Ok(leases.len() - lost.len())
 }
 
+/// The loop that is followed for all: when one of the others panics, it ends with them.
 async fn heartbeat(parts: Arc<Parts>) {
     loop {
+        parts.beat.turned();
         let (jobs, _) = parts.leases.totals();
         match parts.queue.heartbeat(&parts.consumer, jobs).await {
             Ok(()) => sleep(HEARTBEAT_INTERVAL).await,
