@@ -166,11 +166,11 @@ impl Pipeline {
         let fetching = Worker::new(fetch, Single(fetch_feed), self.fetch_options).followed_by(&self.pulse);
         let storing = Worker::new(import, StoreItems::new(self.store, self.payload_max_bytes), self.import_options)
             .followed_by(&self.pulse);
-        let recorded = self.pulse.follow("recorder of imports");
+        let beat = self.pulse.follow("recorder of imports");
         let (fetched, stored, ()) = tokio::join!(
             fetching.run(shutdown.clone()),
             storing.run(shutdown.clone()),
-            recorder.run(shutdown.clone(), recorded)
+            recorder.run(shutdown.clone(), beat)
         );
         Ended { given_back: fetched.given_back + stored.given_back }
     }

@@ -100,11 +100,11 @@ fn wanted_feeds(app: &App, body: &StartBody) -> Result<Vec<Arc<Feed>>, ApiError>
         return Ok(wanted);
     }
     let shown = |name: &&String| format!("{:?}", name.chars().take(NAME_CHARS_MAX).collect::<String>());
-    let mut named = unknown.iter().take(NAMED_MAX).map(shown).collect::<Vec<_>>().join(", ");
+    let mut list = unknown.iter().take(NAMED_MAX).map(shown).collect::<Vec<_>>().join(", ");
     if unknown.len() > NAMED_MAX {
-        let _ = write!(named, " and {} more", unknown.len() - NAMED_MAX); // a String takes everything
+        let _ = write!(list, " and {} more", unknown.len() - NAMED_MAX); // a String takes everything
     }
-    Err(ApiError::FeedNotFound(named))
+    Err(ApiError::FeedNotFound(list))
 }
 
 /// A name for what is started together: no two are the same, later ones are mostly greater.

@@ -113,6 +113,7 @@ impl<H: Handler> Worker<H> {
 
     /// Says in `pulse` that its background loops turn.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the parts are shared only once it runs, which takes it")]
     pub fn followed_by(mut self, pulse: &Pulse) -> Self {
         let parts = Arc::get_mut(&mut self.parts).expect("nobody shares the parts before the worker runs");
         parts.beat = pulse.follow(format!("worker of {}", parts.queue.name()));

@@ -31,4 +31,5 @@ mod ending;
 mod embedded;
 
 mod cli;
+mod http_api;
 mod demo;
