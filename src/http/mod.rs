@@ -109,18 +109,19 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: CancellationToken)
 
 /// All routes. What a client needs the token for goes to `guarded`.
 fn routes(app: Arc<App>) -> Router {
-    let open = Router::new().route("/healthz", get(health::live)).route("/readyz", get(health::ready));
+    let open = Router::new()
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .method_not_allowed_fallback(async || ApiError::Method);
     let guarded = Router::new()
         .route("/imports/start", post(imports::start))
         .route("/imports", get(imports::list))
         .route("/imports/{id}", get(imports::show))
         .fallback(async || ApiError::NoRoute)
+        .method_not_allowed_fallback(async || ApiError::Method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(app.clone(), guard::check));
-    open.merge(guarded)
-        .method_not_allowed_fallback(async || ApiError::Method)
-        .layer(middleware::from_fn(limit_time))
-        .with_state(app)
+    open.merge(guarded).layer(middleware::from_fn(limit_time)).with_state(app)
 }
 
 /// As [`serve`], for any routes.
