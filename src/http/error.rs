@@ -15,7 +15,7 @@ use crate::job::ImportId;
 #[non_exhaustive]
 pub enum ApiError {
     /// There is no such path.
-    #[error("there is nothing at this path; there are /imports, /imports/start, /imports/ID, /healthz, /readyz")]
+    #[error("there is nothing at this path")]
     NoRoute,
     /// The path takes other methods.
     #[error("this path takes another method; the header Allow says which")]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq as _;
@@ -25,9 +25,10 @@ use crate::config::Secret;
 /// Lets a request through to its route, or answers why not.
 pub(super) async fn check(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     // An address in the request line wins over the header, as in HTTP.
-    let host = request.uri().authority().map(Authority::as_str);
-    let host = host.or_else(|| text(request.headers(), header::HOST));
-    match may_pass(request.method(), host, request.headers(), app.token.as_ref()) {
+    let named = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    let named = named.or_else(|| request.headers().get(header::HOST).map(HeaderValue::as_bytes));
+    let host = named.map(String::from_utf8_lossy);
+    match may_pass(request.method(), host.as_deref(), request.headers(), app.token.as_ref()) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }
@@ -61,12 +62,13 @@ fn may_pass(method: &Method, host: Option<&str>, headers: &HeaderMap, token: Opt
 
 /// Whether the request says that its body is JSON.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
-    let media_type = text(headers, header::CONTENT_TYPE).and_then(|value| value.split(';').next());
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = content_type.and_then(|value| value.split(';').next());
     media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
 }
 
 fn shows(headers: &HeaderMap, token: &Secret) -> bool {
-    let shown = headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes).unwrap_or_default();
+    let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
     let Some((scheme, shown)) = shown.split_at_checked("Bearer ".len()) else { return false };
     // How long the comparison takes tells nothing of how much of it was right.
     scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(shown.trim_ascii().ct_eq(token.expose().as_bytes()))
@@ -77,10 +79,6 @@ fn is_loopback(host: &str) -> bool {
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost")
         || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
-}
-
-fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! *Crash after opening:* the import has no fetch job; after a minute the recorder seals it as failed.
 
+use futures_util::future::try_join_all;
+
 use crate::feed::Feed;
 use crate::import::FetchTask;
 use crate::job::{Envelope, ImportId, JobId, JobIdError};
@@ -12,6 +14,9 @@ use crate::queue::{Queue, QueueError};
 
 /// A fetch task is a few hundred bytes; feed names are bounded by the configuration.
 const TASK_BYTES_MAX: usize = 64 * 1024;
+
+/// Running fetches that are joined at the same time.
+const JOINS_AT_ONCE: usize = 64;
 
 /// How imports are started.
 #[derive(Clone, Debug, Default)]
@@ -101,13 +106,25 @@ pub async fn start<'f>(
     let results = fetch_queue.add(&jobs, TASK_BYTES_MAX).await?;
 
     let mut started = Vec::with_capacity(feeds.len());
+    let mut running = Vec::new();
     for ((job, import), result) in jobs.iter().zip(imports).zip(results) {
         let feed = job.id.to_string();
-        started.push(match result {
-            Enqueued::Enqueued | Enqueued::Changed => Started { feed, import, was_running: false },
-            Enqueued::Duplicate => join_running(import_queue, fetch_queue, job, import).await?,
+        match result {
+            Enqueued::Enqueued | Enqueued::Changed => {}
+            Enqueued::Duplicate => running.push(started.len()),
             Enqueued::Refused(reason) => return Err(StartError::Refused { feed, reason }),
-        });
+        }
+        started.push(Started { feed, import, was_running: false });
+    }
+    // One after the other, joining a hundred thousand feeds takes longer than whoever asked waits.
+    for positions in running.chunks(JOINS_AT_ONCE) {
+        let joins: Vec<_> = positions
+            .iter()
+            .map(|&at| join_running(import_queue, fetch_queue, &jobs[at], started[at].import))
+            .collect();
+        for (&at, joined) in positions.iter().zip(try_join_all(joins).await?) {
+            started[at] = joined;
+        }
     }
     Ok(started)
 }
