@@ -10,7 +10,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{ApiError, App, AppState, BODY_BYTES_MAX, guard, json};
@@ -39,6 +39,23 @@ struct StartBody {
     feeds: Option<Vec<String>>,
 }
 
+/// Answer to it.
+#[derive(Debug, Serialize)]
+struct StartAnswer {
+    /// By which `GET /imports` finds what was started.
+    run: String,
+    /// In the order asked for; left out when they are more than [`LISTED_MAX`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    imports: Option<Vec<StartedRow>>,
+}
+
+/// One import that was started, or ran already.
+#[derive(Debug, Serialize)]
+struct StartedRow {
+    feed: String,
+    id: String,
+}
+
 /// `POST /imports/start`: adds a fetch job for each feed named, or for all, and answers before any is fetched. A feed that
 /// is being fetched gives its running import, which keeps the run it was started in.
 pub(super) async fn start(
@@ -56,12 +73,10 @@ pub(super) async fn start(
         }
     };
     let started = app.starts.spawn(starting).await.map_err(|error| ApiError::Internal(error.to_string()))??;
-    let mut answer = json!({ "run": run });
-    if started.len() <= LISTED_MAX {
-        let row = |started: &import::Started| json!({ "feed": started.feed, "id": started.import.to_string() });
-        answer["imports"] = started.iter().map(row).collect();
-    }
-    Ok(json(StatusCode::ACCEPTED, &answer))
+    let is_listed = started.len() <= LISTED_MAX;
+    let row = |started: import::Started| StartedRow { feed: started.feed, id: started.import.to_string() };
+    let imports = is_listed.then(|| started.into_iter().map(row).collect());
+    Ok(json(StatusCode::ACCEPTED, &StartAnswer { run, imports }))
 }
 
 fn start_body(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<StartBody, ApiError> {
