@@ -29,6 +29,8 @@ use tokio::time::{Instant, sleep};
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a server may take to end before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time between two looks whether the servers still run.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause between two looks whether a server answers.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -112,7 +114,10 @@ impl Embedded {
         fs::create_dir_all(&data).map_err(|cause| io_error(&data, cause))?;
         let lock_path = data.join("lock");
         let lock = fs::File::create(&lock_path).map_err(|cause| io_error(&lock_path, cause))?;
-        lock.try_lock().map_err(|_| EmbeddedError::Locked { folder: folder.clone() })?;
+        lock.try_lock().map_err(|error| match error {
+            fs::TryLockError::WouldBlock => EmbeddedError::Locked { folder: folder.clone() },
+            fs::TryLockError::Error(cause) => io_error(&lock_path, cause),
+        })?;
 
         for kind in [Kind::Redis, Kind::Mongod] {
             kind.find(&folder)?;
@@ -122,7 +127,7 @@ impl Embedded {
         let mongod = match Server::start(Kind::Mongod, &folder, &notes).await {
             Ok(mongod) => mongod,
             Err(error) => {
-                redis.stop().await;
+                redis.stop(&folder).await;
                 return Err(error);
             }
         };
@@ -148,6 +153,11 @@ impl Embedded {
         format!("mongodb://127.0.0.1:{}", self.servers[1].address.port)
     }
 
+    /// Names and process ids of the servers.
+    pub fn processes(&self) -> [(&'static str, i32); 2] {
+        self.servers.each_ref().map(|server| (server.kind.program(), server.address.pid))
+    }
+
     /// The file that tells other commands where the servers are.
     pub fn env_path(&self) -> PathBuf {
         self.folder.join("embedded.env")
@@ -158,9 +168,20 @@ impl Embedded {
         // Files that name servers which do not run would only mislead; a failure to remove them does no harm.
         let _ = fs::remove_file(self.env_path());
         for server in self.servers {
-            server.stop().await;
+            server.stop(&self.folder).await;
         }
         let _ = fs::remove_file(self.folder.join("data/servers.json"));
+    }
+
+    /// Waits until one of the servers has ended by itself, and says which.
+    pub async fn died(&self) -> &'static str {
+        loop {
+            let dead = self.servers.iter().find(|server| !server.is_running(&self.folder));
+            if let Some(server) = dead {
+                return server.kind.program();
+            }
+            sleep(WATCH_INTERVAL).await;
+        }
     }
 }
 
@@ -245,16 +266,25 @@ impl Server {
         Ok(None)
     }
 
-    async fn stop(mut self) {
+    fn is_running(&self, folder: &Path) -> bool {
+        self.address.is_running_on(&folder.join("data").join(self.kind.data_name()))
+    }
+
+    async fn stop(mut self, folder: &Path) {
         let Some(pid) = Pid::from_raw(self.address.pid) else { return };
-        // Gone already is as good as stopped.
-        let _ = kill_process(pid, Signal::TERM);
+        // One that was taken over is not our child: once it has ended, its process id may be somebody else's.
+        if self.is_running(folder) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
         let deadline = Instant::now() + STOP_TIMEOUT;
-        let has_ended = |child: &mut Option<Child>| match child {
-            Some(child) => !matches!(child.try_wait(), Ok(None)),
-            None => rustix::process::test_kill_process(pid).is_err(),
-        };
-        while !has_ended(&mut self.child) {
+        loop {
+            let runs = match &mut self.child {
+                Some(child) => matches!(child.try_wait(), Ok(None)),
+                None => self.is_running(folder),
+            };
+            if !runs {
+                return;
+            }
             if Instant::now() > deadline {
                 tracing::warn!(pid = self.address.pid, "{} did not end in time and is killed", self.kind.program());
                 let _ = kill_process(pid, Signal::KILL);

@@ -1,7 +1,8 @@
 //! Whether the loops of this process turn.
 //!
-//! A loop says after each turn that it went round, whether the turn succeeded or not: a loop that waits for Redis to
-//! come back turns. One that panicked, or hangs, does not, and only a new process helps. `GET /healthz` asks here.
+//! A loop says at each turn that it goes round, whether the turn succeeds or not: a loop that waits for Redis to come
+//! back turns. One that hangs does not, and one that panicked and was not started anew; then only a new process helps.
+//! `GET /healthz` asks here.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -7,12 +7,34 @@ use url::Url;
 /// What stands in the place of a secret.
 pub(crate) const MASK: &str = "****";
 
-/// Parts of names that announce a secret: of HTTP headers, and of parameters in the query of a URL.
+/// Words in names that announce a secret: of HTTP headers, and of parameters in the query of a URL. A word that ends with
+/// one of the longer ones does too (`accesstoken`); a word that only begins with one does not (`keyword`, `author`).
 ///
 /// `properties` is MongoDB's `authMechanismProperties`, `pass` the password of a Redis socket URL.
-const SECRET_NAMES: [&str; 8] = ["auth", "cookie", "token", "key", "secret", "session", "pass", "properties"];
+const SECRET_WORDS: [&str; 17] = [
+    "auth",
+    "authorization",
+    "authentication",
+    "cookie",
+    "token",
+    "key",
+    "apikey",
+    "secret",
+    "session",
+    "sid",
+    "pass",
+    "password",
+    "passwd",
+    "pwd",
+    "sig",
+    "signature",
+    "properties",
+];
 
-/// Parameters of a URL that look like secrets by [`SECRET_NAMES`] and are none.
+/// Length from which a secret word counts at the end of a longer one.
+const SUFFIX_CHARS: usize = 5;
+
+/// Parameters of a URL that look like secrets by [`SECRET_WORDS`] and are none.
 const PUBLIC_PARAMETERS: [&str; 2] = ["authsource", "authmechanism"];
 
 /// A text that prints as `****`.
@@ -98,8 +120,25 @@ impl fmt::Debug for MongoUri {
 
 /// Says whether a header or parameter of this name is likely to carry a secret.
 pub(crate) fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SECRET_NAMES.iter().any(|part| name.contains(part))
+    words(name).any(|word| {
+        SECRET_WORDS.iter().any(|secret| word == *secret || (secret.len() >= SUFFIX_CHARS && word.ends_with(secret)))
+    })
+}
+
+/// The words of a name, in lower case: `X-Api-Key`, `access_token` and `authMechanismProperties` have several.
+fn words(name: &str) -> impl Iterator<Item = String> {
+    let mut spaced = String::with_capacity(name.len() + 4);
+    let mut before_is_lower = false;
+    for char in name.chars() {
+        if char.is_uppercase() && before_is_lower {
+            spaced.push(' ');
+        }
+        before_is_lower = char.is_lowercase();
+        spaced.extend(char.to_lowercase());
+    }
+    let words: Vec<String> =
+        spaced.split(|char: char| !char.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    words.into_iter()
 }
 
 /// Masks the URL of a feed: password, a user name without a password (often a token), parameters named like secrets.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::output;
+use super::{UsageError, output};
 use crate::demo::{self, GeneratedFeed, ITEM_BYTES_DEFAULT};
 use crate::shutdown;
 
@@ -50,6 +50,9 @@ pub(super) struct GenerateArgs {
 pub(super) async fn run(command: DemoCommand) -> anyhow::Result<ExitCode> {
     match command {
         DemoCommand::Serve(args) => {
+            if !args.folder.is_dir() {
+                return Err(UsageError(format!("{} is not a folder", args.folder.display())).into());
+            }
             let shutdown = shutdown::on_signal().context("cannot handle signals")?;
             let listener = tokio::net::TcpListener::bind(args.listen).await;
             let listener = listener.with_context(|| format!("cannot listen on {}", args.listen))?;

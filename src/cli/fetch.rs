@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Globals, UsageError, import, output};
 use crate::feed::Feed;
-use crate::import::{StartRequest, Started, find_import, import_json, start};
-use crate::job::ImportId;
+use crate::import::{FetchTask, StartRequest, Started, find_import, import_json, start};
+use crate::job::{ImportId, JobId};
 use crate::pipeline::{Pipeline, Queues, feeds};
 use crate::queue::Queue;
 use crate::shutdown;
@@ -104,7 +104,7 @@ pub(super) async fn run(globals: &Globals, args: FetchArgs) -> anyhow::Result<Ex
     };
 
     let shutdown = shutdown::on_signal().context("cannot handle signals")?;
-    let mut helper = Helper { pipeline: &pipeline, stop: CancellationToken::new(), worker: None };
+    let mut helper = Helper { pipeline: &pipeline, stop: CancellationToken::new(), worker: None, told_of_pause: false };
     let followed = shutdown.run_until_cancelled(follow(&mut helper, &started)).await;
     helper.stop.cancel();
     if let Some(worker) = helper.worker {
@@ -121,6 +121,7 @@ struct Helper<'a> {
     pipeline: &'a Pipeline,
     stop: CancellationToken,
     worker: Option<JoinHandle<Ended>>,
+    told_of_pause: bool,
 }
 
 impl Helper<'_> {
@@ -129,6 +130,19 @@ impl Helper<'_> {
         if self.worker.is_none() && !is_worked_on(&self.pipeline.queues).await? {
             bar.suspend(|| output::note("no worker is alive: working in this process"));
             self.worker = Some(tokio::spawn(self.pipeline.clone().run(self.stop.clone())));
+        }
+        Ok(())
+    }
+
+    /// Says so, once, when a pause is what is waited for.
+    async fn tell_of_pauses(&mut self, bar: &ProgressBar) -> anyhow::Result<()> {
+        for queue in [&self.pipeline.queues.fetch, &self.pipeline.queues.import] {
+            let name = queue.name();
+            if !self.told_of_pause && queue.counts().await?.is_paused {
+                self.told_of_pause = true;
+                let note = format!("{name} is paused; `feedmill queue resume --queue {name}` ends that");
+                bar.suspend(|| output::note(&note));
+            }
         }
         Ok(())
     }
@@ -180,6 +194,16 @@ fn print_started(started: &[Started], json: bool) -> anyhow::Result<()> {
     output::table(["feed", "import"], 2, started.iter().map(|row| [row.feed.clone(), row.import.to_string()]))
 }
 
+/// Whether the fetch of an import that was joined is still in its queue.
+async fn is_to_begin(queue: &Queue, started: &Started) -> anyhow::Result<bool> {
+    let found = queue.find(&JobId::new(&started.feed)?).await?;
+    let task = found.and_then(|found| {
+        let task: FetchTask = serde_json::from_slice(found.job.payload()).ok()?;
+        Some(task.import(found.job.head.version))
+    });
+    Ok(task == Some(started.import))
+}
+
 /// Waits until all imports are through; returns their records in the order they were started.
 async fn follow(helper: &mut Helper<'_>, started: &[Started]) -> anyhow::Result<Vec<ImportRecord>> {
     let (queue, store) = (helper.pipeline.queues.import.clone(), helper.pipeline.store.clone());
@@ -197,6 +221,7 @@ async fn follow(helper: &mut Helper<'_>, started: &[Started]) -> anyhow::Result<
     loop {
         if !waiting.is_empty() && Instant::now() >= look_for_workers_at {
             helper.work_if_needed(&bar).await?;
+            helper.tell_of_pauses(&bar).await?;
             look_for_workers_at = Instant::now() + WORKER_LOOK_INTERVAL;
         }
         let mut still = Vec::with_capacity(waiting.len());
@@ -207,6 +232,10 @@ async fn follow(helper: &mut Helper<'_>, started: &[Started]) -> anyhow::Result<
                 Some(_) => {}
                 // An import leaves Redis after its record is written. Only one that the schedule had started, and that
                 // we joined, ends without a record: when there was nothing to do.
+                // One that a plain producer asked for is opened when its fetch begins.
+                None if started[at].was_running && is_to_begin(&helper.pipeline.queues.fetch, &started[at]).await? => {
+                    still.push((at, id));
+                }
                 None if started[at].was_running => {
                     bar.suspend(|| output::note(&format!("{} has nothing new", started[at].feed)));
                 }

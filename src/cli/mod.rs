@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, logs and errors to stderr. Exit status: 0 ok, 1 failed, 2 usage or configuration.
 
+mod bench;
 mod config;
 mod demo;
 mod fetch;
@@ -85,6 +86,8 @@ enum Command {
     /// Look at and check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Measure throughput and memory on this machine
+    Bench(bench::BenchArgs),
     /// Serve and generate feeds to try feedmill on
     #[command(subcommand)]
     Demo(demo::DemoCommand),
@@ -123,6 +126,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Import(command) => import::run(&globals, command).await,
         Command::Queue(command) => queue::run(&globals, command).await,
         Command::Config(command) => config::run(&globals, command),
+        Command::Bench(args) => bench::run(args).await,
         Command::Demo(command) => demo::run(command).await,
     }
 }

@@ -162,7 +162,12 @@ async fn counts(queues: &Queues, args: &CountsArgs) -> anyhow::Result<()> {
 async fn show(queue: &Queue, args: &ShowArgs) -> anyhow::Result<()> {
     let id = JobId::new(&args.id).map_err(|error| UsageError(error.to_string()))?;
     let found = queue.find(&id).await?;
-    let found = found.with_context(|| format!("there is no job {id} in {}: it is done, or never was", queue.name()))?;
+    let found = found.with_context(|| {
+        format!(
+            "there is no job {id} in {}: it is done, was never added, or no worker has adopted it yet",
+            queue.name()
+        )
+    })?;
     if args.json {
         return output::json(&job_json(&found));
     }

@@ -18,8 +18,8 @@ use crate::shutdown;
 
 /// Run everything in one process
 ///
-/// For now this is HTTP and the workers of both queues. Ends on SIGTERM or Ctrl-C: what is held is finished or given back first.
-/// A second signal ends at once.
+/// For now this is HTTP and the workers of both queues. Ends on SIGTERM or Ctrl-C: what is held is finished or given
+/// back first. A second signal ends at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill up                  with Redis and MongoDB from the configuration
@@ -63,8 +63,19 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
             redis = %servers.redis_url(), mongodb = %servers.mongodb_uri(),
             "the addresses for other commands are in {}", servers.env_path().display()
         );
-        work(pipeline, listener, config.http.token, shutdown).await;
-        anyhow::Ok(())
+        let died = async {
+            let program = servers.died().await;
+            tracing::error!("the embedded {program} has ended; ending too");
+            shutdown.cancel();
+            Err(anyhow::anyhow!(
+                "the embedded {program} has ended; its log is in {}",
+                args.data_dir.join("data").display()
+            ))
+        };
+        tokio::select! {
+            () = work(pipeline, listener, config.http.token, shutdown.clone()) => Ok(()),
+            result = died => result,
+        }
     };
     let result = worked.await;
     servers.stop().await;

@@ -49,9 +49,9 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Where it is fetched, without secrets: what may be stored and shown.
-    pub fn address(&self) -> String {
-        fetch::shown(&self.url)
+    /// A digest of where it is fetched: tells whether the address has changed, without keeping its secrets.
+    pub fn address_digest(&self) -> String {
+        format!("{:032x}", xxhash_rust::xxh3::xxh3_128(self.url.as_str().as_bytes()))
     }
 }
 

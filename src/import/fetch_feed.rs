@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::error::chain;
 use crate::feed::Feed;
-use crate::feed::fetch::{FetchError, FetchRequest, Fetched, Fetcher, Next, Room, Validators};
+use crate::feed::fetch::{FetchError, FetchRequest, Fetched, Fetcher, Next, Room, Validators, shown};
 use crate::feed::parse::{self, Hints, ParseError};
 use crate::feed::seen::{self, SeenMap};
 use crate::item::Item;
@@ -34,6 +34,8 @@ use crate::worker::{Adoption, JobHandler, Outage};
 use super::take_in::TakeIn;
 use super::{Feeds, FetchTask, plain};
 
+/// Gaps between slots that are looked at for the longest: a schedule may have several slots a day, a month, a year.
+const GAPS_LOOKED_AT: usize = 12;
 /// Pause between two tries to write the state of a feed while MongoDB is away.
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
 /// How long the state of a feed is tried to be written: it is a copy for people to read, and must not hold the slot, nor
@@ -137,27 +139,35 @@ impl FetchFeed {
         let mut map_front = [0; 8];
         map_front.copy_from_slice(&seen::header(0)[..8]);
         let remember = self.remember_for(feed);
-        let mut answer = self.import_queue.begin_fetch(import, opening, map_front, remember).await?;
+        let begin_for = async |import| self.import_queue.begin_fetch(import, opening, map_front, remember).await;
         let mut import = import;
-        if answer == Begin::Sealed {
-            // Nobody was believed to finish the import, and here we are: this fetch gets one of its own.
-            import = self.import_queue.open_imports(&[opening]).await?[0];
-            answer = self.import_queue.begin_fetch(import, opening, map_front, remember).await?;
+        let mut answer = begin_for(import).await?;
+        if let Begin::Sealed { current } = answer {
+            // Nobody was believed to finish the import, and here we are: this fetch gets one of its own, the same at each
+            // of its attempts.
+            answer = Begin::Through;
+            if let Some(current) = current {
+                (import, answer) = (current, begin_for(current).await?);
+            }
+            if !matches!(answer, Begin::Begun(_)) {
+                import = self.import_queue.open_imports(&[opening]).await?[0];
+                answer = begin_for(import).await?;
+            }
         }
         let Begin::Begun(mut begun) = answer else {
             return Ok(Outcome::Done);
         };
-        let address = feed.address();
-        if begun.feed.url.as_ref() != Some(&address) {
+        let address_digest = feed.address_digest();
+        if begun.feed.address_digest.as_ref() != Some(&address_digest) {
             begun.feed.forget_address();
         }
         let mut end = self.get(feed, task, &begun).await;
         end.moved_to = end.moved_to.or_else(|| begun.feed.moved_to.clone());
-        let fetch = Fetch { handler: self, feed, address, import, begun: &begun, remember };
+        let fetch = Fetch { handler: self, feed, address_digest, import, begun: &begun, remember };
         match end.result {
             Ok(Content::NotModified) => fetch.finish_unmodified(end.status, end.moved_to).await?,
-            Ok(Content::Items { items, validators, room: _room }) => {
-                fetch.import_items(items, task.force, &validators, end.status, end.moved_to).await?;
+            Ok(Content::Items { items, validators, room }) => {
+                fetch.import_items((items, validators, room), task.force, end.status, end.moved_to).await?;
             }
             Err(Failure { reason, next }) => {
                 if is_last || matches!(next, Next::Fail) {
@@ -179,9 +189,15 @@ impl FetchFeed {
 
     /// A seen map outlives three intervals of its feed, or a monthly feed would be all new each time.
     fn remember_for(&self, feed: &Feed) -> Duration {
-        let interval = feed.schedule.as_ref().and_then(|schedule| {
-            let next = schedule.next_after(Timestamp::now())?;
-            Duration::try_from(schedule.next_after(next)?.duration_since(next)).ok()
+        let interval = feed.schedule.as_ref().map(|schedule| {
+            let mut last = Timestamp::now();
+            let slots = std::iter::from_fn(|| {
+                let next = schedule.next_after(last)?;
+                let gap = Duration::try_from(next.duration_since(last)).unwrap_or_default();
+                last = next;
+                Some(gap)
+            });
+            slots.take(GAPS_LOOKED_AT).max().unwrap_or_default()
         });
         self.remember.max(interval.unwrap_or_default() * 3)
     }
@@ -239,8 +255,8 @@ fn unreadable(feed: &Feed, error: &ParseError) -> Failure {
 struct Fetch<'a> {
     handler: &'a FetchFeed,
     feed: &'a Feed,
-    /// Of the feed, without credentials.
-    address: String,
+    /// Of the feed's configured URL.
+    address_digest: String,
     import: ImportId,
     begun: &'a BegunFetch,
     remember: Duration,
@@ -249,16 +265,16 @@ struct Fetch<'a> {
 impl Fetch<'_> {
     async fn import_items(
         &self,
-        items: Vec<Item>,
+        content: (Vec<Item>, Validators, Room),
         force: bool,
-        validators: &Validators,
         status: Option<u16>,
         moved_to: Option<String>,
     ) -> Result<(), QueueError> {
+        let (items, validators, room) = content;
         let n_items = items.len();
         let map = SeenMap::decode(Some(&self.begun.seen));
         let everything = force || self.begun.may_have_lost_items();
-        if everything && !force {
+        if everything && !force && !map.is_empty() {
             tracing::warn!(
                 feed = %self.feed.name,
                 "the queue has lost jobs: every item of feed {} is enqueued once more", self.feed.name
@@ -270,13 +286,21 @@ impl Fetch<'_> {
             payload_max_bytes: self.handler.payload_max_bytes,
         };
         let taken = taking_in.run(items, &map, everything).await?;
-        let overtaken = taken.is_overtaken.then_some("a newer fetch of this feed has begun");
-        let is_through = overtaken.is_none() && taken.refused.is_empty();
+        drop(room);
+        if taken.is_overtaken {
+            tracing::warn!(
+                feed = %self.feed.name, import = %self.import,
+                "this fetch of feed {} was given up and ends: another one has its import, or it was sealed",
+                self.feed.name
+            );
+            return Ok(());
+        }
         let finished = FinishedFetch {
             seen_bytes: self.begun.seen.len() + seen::RECORD_BYTES * taken.accepted,
             seen: Some(map.compact(&taken.shown, true, self.begun.version.0)),
-            losses: is_through.then_some(self.begun.losses),
-            validators: if is_through {
+            losses: Some(self.begun.losses),
+            // Hidden behind a 304, what was refused would not even be tried again.
+            validators: if taken.refused.is_empty() {
                 NewValidators::Set {
                     etag: validators.etag.as_deref().unwrap_or_default(),
                     last_modified: validators.last_modified.as_deref().unwrap_or_default(),
@@ -289,12 +313,11 @@ impl Fetch<'_> {
             items: n_items,
             repeated: taken.repeated,
             refused: &taken.refused,
-            error: overtaken,
             ..self.finished()
         };
         let counts = self.handler.import_queue.finish_fetch(&finished).await?;
         self.log(counts, status);
-        self.write_status(status, overtaken, moved_to).await;
+        self.write_status(status, None, moved_to).await;
         Ok(())
     }
 
@@ -314,7 +337,11 @@ impl Fetch<'_> {
             // Where it had moved to may be what fails: the next fetch asks at the configured address again.
             moved_to: Some(""),
             // Those of another address are no good here.
-            validators: if self.begun.feed.url.is_none() { NewValidators::Clear } else { NewValidators::Keep },
+            validators: if self.begun.feed.address_digest.is_none() {
+                NewValidators::Clear
+            } else {
+                NewValidators::Keep
+            },
             error: Some(reason),
             ..self.finished()
         };
@@ -327,7 +354,7 @@ impl Fetch<'_> {
     fn finished(&self) -> FinishedFetch<'_> {
         FinishedFetch {
             feed: &self.feed.name,
-            url: &self.address,
+            address_digest: &self.address_digest,
             import: self.import,
             version: self.begun.version,
             seen_bytes: self.begun.seen.len(),
@@ -359,14 +386,14 @@ impl Fetch<'_> {
         let failures = if error.is_some() { self.begun.feed.consecutive_failures.saturating_add(1) } else { 0 };
         let state = FeedStatus {
             name: self.feed.name.clone(),
-            url: self.address.clone(),
+            url: shown(&self.feed.url),
             source: self.feed.source.clone(),
             last_status: status,
             last_fetch_at: Some(now),
             next_fetch_at: self.feed.schedule.as_ref().and_then(|schedule| schedule.next_after(now)),
             consecutive_failures: failures,
             last_error: error.map(str::to_owned),
-            moved_to: moved_to.filter(|_| error.is_none()),
+            moved_to: moved_to.filter(|_| error.is_none()).and_then(|url| Some(shown(&url.parse().ok()?))),
         };
         let give_up_at = Instant::now() + STATUS_TIMEOUT;
         while let Err(error) = self.handler.store.upsert_feed(&state, self.begun.version.0).await {

@@ -153,7 +153,11 @@ impl Recorder {
             return Ok(true);
         }
         let task = serde_json::from_slice::<FetchTask>(found.job.payload()).ok();
-        Ok(task.is_none_or(|task| task.import(found.job.head.version) != id))
+        if task.is_some_and(|task| task.import(found.job.head.version) == id) {
+            return Ok(false);
+        }
+        // A fetch whose own import was sealed goes on with another one.
+        Ok(self.import_queue.feed_memory(&state.feed).await?.current_import != Some(id))
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! *Crash after opening:* the import has no fetch job; after a minute the recorder seals it as failed.
 
+use std::time::Duration;
+
 use futures_util::future::try_join_all;
 
 use crate::feed::Feed;
@@ -17,6 +19,9 @@ const TASK_BYTES_MAX: usize = 64 * 1024;
 
 /// Running fetches that are joined at the same time.
 const JOINS_AT_ONCE: usize = 64;
+/// How often, and with what pause, a fetch that ends just now is looked at again.
+const JOIN_TRIES: usize = 50;
+const JOIN_PAUSE: Duration = Duration::from_millis(100);
 
 /// How imports are started.
 #[derive(Clone, Debug, Default)]
@@ -137,6 +142,7 @@ async fn join_running(
     import: ImportId,
 ) -> Result<Started, StartError> {
     let feed = job.id.to_string();
+    let mut tries = 0;
     loop {
         let found = fetch_queue.find(&job.id).await?;
         let lives = |found: &Found| matches!(found.state, State::Waiting | State::Active | State::Delayed { .. });
@@ -147,8 +153,15 @@ async fn join_running(
             return Ok(Started { feed, import: task.import(found.job.head.version), was_running: true });
         }
         match fetch_queue.add(std::slice::from_ref(job), TASK_BYTES_MAX).await?.pop() {
-            // an unreadable task is about to be buried; what is found next time is not
-            Some(Enqueued::Duplicate) => tokio::task::yield_now().await,
+            // An unreadable task is about to be buried; what is found next time is not. It may be a newer version's.
+            Some(Enqueued::Duplicate) if tries < JOIN_TRIES => {
+                tries += 1;
+                tokio::time::sleep(JOIN_PAUSE).await;
+            }
+            Some(Enqueued::Duplicate) => {
+                let reason = "a job with its name lives, and cannot be read as a fetch task".to_owned();
+                return Err(StartError::Refused { feed, reason });
+            }
             Some(Enqueued::Refused(reason)) => return Err(StartError::Refused { feed, reason }),
             _ => return Ok(Started { feed, import, was_running: false }),
         }

@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-use crate::feed::fingerprint::{Fingerprint, fingerprint, fingerprint_as};
+use crate::feed::fingerprint::{Fingerprint, NORMALISER_VERSION, fingerprint, fingerprint_as};
 use crate::feed::identity;
 use crate::feed::seen::{self, Class, Digest, SeenMap};
 use crate::item::Item;
@@ -43,6 +43,7 @@ pub(super) struct Taken {
 struct Candidate {
     id: JobId,
     digest: Digest,
+    fingerprint: Fingerprint,
     item: Item,
     /// What the seen map holds of it.
     seen: Option<Fingerprint>,
@@ -98,31 +99,29 @@ impl TakeIn<'_> {
     }
 
     async fn enqueue_piece(&self, piece: &[(Candidate, Vec<u8>)], taken: &mut Taken) -> Result<(), QueueError> {
-        let fingerprints: Vec<_> = piece.iter().map(|(candidate, _)| fingerprint(&candidate.item)).collect();
         let items: Vec<NewItem<'_>> = piece
             .iter()
-            .zip(&fingerprints)
-            .map(|((candidate, payload), fingerprint)| NewItem {
+            .map(|(candidate, payload)| NewItem {
                 id: candidate.id.clone(),
                 envelope: Envelope {
                     payload,
-                    fingerprint: Some(fingerprint.0),
+                    fingerprint: Some(candidate.fingerprint.0),
                     feed: Some(self.scope.feed),
                     ..Envelope::default()
                 },
                 known: candidate.seen.is_some(),
-                record: seen::record(candidate.digest, *fingerprint),
+                record: seen::record(candidate.digest, candidate.fingerprint),
             })
             .collect();
         let Some(results) = self.queue.enqueue_items(self.scope, &items).await? else {
             taken.is_overtaken = true;
             return Ok(());
         };
-        for (((candidate, _), fingerprint), result) in piece.iter().zip(fingerprints).zip(results) {
+        for ((candidate, _), result) in piece.iter().zip(results) {
             match result {
                 Enqueued::Enqueued | Enqueued::Changed => {
                     taken.accepted += 1;
-                    taken.shown.push((candidate.digest, fingerprint));
+                    taken.shown.push((candidate.digest, candidate.fingerprint));
                 }
                 // Shown, though another version of it is on its way: what the map knows of it stands.
                 Enqueued::Duplicate => {
@@ -149,11 +148,14 @@ fn classify(items: Vec<Item>, map: &SeenMap, everything: bool, taken: &mut Taken
             taken.repeated += 1;
             continue;
         }
-        let class = map.classify(digest, |version| fingerprint_as(version, &item));
+        let current = fingerprint(&item);
+        let class = map.classify(digest, |version| {
+            if version == NORMALISER_VERSION { Some(current) } else { fingerprint_as(version, &item) }
+        });
         if class == Class::Unchanged && !everything {
-            taken.shown.push((digest, fingerprint(&item)));
+            taken.shown.push((digest, current));
         } else {
-            candidates.push(Candidate { id, digest, item, seen: map.fingerprint(digest) });
+            candidates.push(Candidate { id, digest, fingerprint: current, item, seen: map.fingerprint(digest) });
         }
     }
     candidates

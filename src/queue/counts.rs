@@ -78,7 +78,7 @@ impl Queue {
             let name = String::from_utf8_lossy(&pair[0]).into_owned();
             match (name.as_str(), std::str::from_utf8(&pair[1]).ok().and_then(|text| text.parse().ok())) {
                 ("paused", _) => counts.is_paused = true,
-                ("last_version" | "last_import" | "had_group", _) | (_, None) => {}
+                ("last_version" | "last_import" | "had_group" | "lost_at", _) | (_, None) => {}
                 (_, Some(total)) => {
                     counts.totals.insert(name, total);
                 }

@@ -184,6 +184,8 @@ impl Queue {
         if retention == Retention::default() {
             return Ok(0);
         }
+        // The length after the page: what another janitor deleted in between is in neither.
+        let oldest = self.dead_letters(None, JOBS_PER_CALL_MAX).await?;
         let too_many = match retention.count {
             Some(count) => {
                 let letters: usize = redis::cmd("XLEN")
@@ -195,7 +197,6 @@ impl Queue {
             }
             None => 0,
         };
-        let oldest = self.dead_letters(None, JOBS_PER_CALL_MAX).await?;
         let mut discarded = 0;
         for (position, letter) in oldest.iter().enumerate() {
             let too_old = retention.age.is_some_and(|age| now.duration_since(letter.at).is_ok_and(|old| old > age));

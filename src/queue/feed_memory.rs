@@ -25,7 +25,10 @@ pub enum Begin {
     /// Its import, or a later one of the feed, was finished before: there is nothing to do.
     Through,
     /// Its import was sealed, because nobody was believed to finish it: the fetch needs another one.
-    Sealed,
+    Sealed {
+        /// The import that the feed was last fetched for: an earlier attempt may have opened it.
+        current: Option<ImportId>,
+    },
 }
 
 /// A fetch that has begun.
@@ -56,10 +59,12 @@ pub struct FeedMemory {
     /// Losses of the queue when the feed was last taken in whole. If there were more since, an item that the seen map knows
     /// may be among them.
     pub losses: u64,
-    /// The configured address at the last fetch: all of the above belongs to it.
-    pub url: Option<String>,
+    /// Digest of the configured address at the last fetch: what is remembered belongs to it.
+    pub address_digest: Option<String>,
     /// Where the feed has moved for good.
     pub moved_to: Option<String>,
+    /// The import it was last fetched for.
+    pub current_import: Option<ImportId>,
     /// When a fetch last began.
     pub last_fetch_at: Option<SystemTime>,
     /// Fetches that failed one after the other.
@@ -71,8 +76,8 @@ pub struct FeedMemory {
 pub struct FinishedFetch<'a> {
     /// Name of the feed.
     pub feed: &'a str,
-    /// Its configured address.
-    pub url: &'a str,
+    /// Digest of its configured address.
+    pub address_digest: &'a str,
     /// The import that the fetch belongs to.
     pub import: ImportId,
     /// Version it was given.
@@ -167,7 +172,10 @@ impl Queue {
         let unexpected = || QueueError::Reply { script: script.name, detail: format!("{} elements", parts.len()) };
         match parts.as_slice() {
             [word] if word == b"through" => Ok(Begin::Through),
-            [word] if word == b"sealed" => Ok(Begin::Sealed),
+            [word, current] if word == b"sealed" => {
+                let current = std::str::from_utf8(current).ok().and_then(|id| id.parse().ok());
+                Ok(Begin::Sealed { current: current.filter(|current| *current != import) })
+            }
             [word, version, seen, run_id, losses, fields @ ..] if word == b"begun" => {
                 Ok(Begin::Begun(Box::new(BegunFetch {
                     version: Version::from_bytes(version.as_slice().try_into().map_err(|_| unexpected())?),
@@ -204,8 +212,8 @@ impl Queue {
             NewValidators::Keep => call.arg("keep").arg("").arg("").arg(""),
         };
         let failures = ("failures", fetch.consecutive_failures.to_string());
-        let url = ("url", fetch.url.to_owned());
-        let feed_fields: Vec<(&str, String)> = [failures, url]
+        let address = ("address", fetch.address_digest.to_owned());
+        let feed_fields: Vec<(&str, String)> = [failures, address]
             .into_iter()
             .chain(fetch.losses.map(|losses| ("losses", losses.to_string())))
             .chain(fetch.moved_to.map(|url| ("moved_to", url.to_owned())))
@@ -258,6 +266,7 @@ impl FeedMemory {
     pub fn forget_address(&mut self) {
         *self = Self {
             last_fetch_at: self.last_fetch_at,
+            current_import: self.current_import,
             losses: self.losses,
             consecutive_failures: self.consecutive_failures,
             ..Self::default()
@@ -274,8 +283,9 @@ impl FeedMemory {
             last_modified: present("last_modified"),
             run_id: present("run_id"),
             losses: present("losses").and_then(|count| count.parse().ok()).unwrap_or(0),
-            url: present("url"),
+            address_digest: present("address"),
             moved_to: present("moved_to"),
+            current_import: present("current_import").and_then(|id| id.parse().ok()),
             last_fetch_at: present("last_fetch")
                 .and_then(|ms| ms.parse().ok())
                 .map(|ms| UNIX_EPOCH + Duration::from_millis(ms)),

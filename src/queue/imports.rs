@@ -43,7 +43,7 @@ pub struct ImportState {
     pub asked: bool,
     /// When it was opened.
     pub opened_at: Option<SystemTime>,
-    /// When its fetch last began.
+    /// When its fetch first began.
     pub started_at: Option<SystemTime>,
     /// When its fetch was through; counts of items are final from then on.
     pub sealed_at: Option<SystemTime>,

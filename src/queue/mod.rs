@@ -186,7 +186,9 @@ pub enum QueueError {
         found: String,
     },
     /// The URL cannot be used.
-    #[error("not a Redis URL: {detail}; accepted: redis://[user:password@]host[:port][/database], rediss://…")]
+    #[error(
+        "not a Redis URL: {detail}; accepted: redis://[user:password@]host[:port][/database], rediss://…, redis+unix://…"
+    )]
     Url {
         /// What is wrong with it; never the URL itself, which may hold a password.
         detail: String,

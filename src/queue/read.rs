@@ -25,6 +25,9 @@ use crate::job::{EntryId, Envelope, Job, JobId, Version};
 /// Longest time that a read blocks: bounds how long a dead connection goes unnoticed.
 pub const BLOCK_MAX: Duration = Duration::from_secs(5);
 
+/// Keys of one MGET: a command that answers with many large jobs would block Redis for long.
+const KEYS_PER_MGET: usize = 32;
+
 /// The duty to settle one job: it holds as long as the job's head names the entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
@@ -249,24 +252,20 @@ impl Reader {
                 raw = entries;
             }
         }
-        let mut fetch = redis::cmd("MGET");
-        let mut wanted = 0;
-        for (_, fields) in &raw {
-            if let Some(id) = field(fields, b"id") {
-                fetch.arg([keys.job_prefix().as_bytes(), id].concat());
-                wanted += 1;
-            }
-        }
-        if wanted > 0 {
-            pipeline.add_command(fetch);
+        let wanted: Vec<Vec<u8>> = raw
+            .iter()
+            .filter_map(|(_, fields)| Some([keys.job_prefix().as_bytes(), field(fields, b"id")?].concat()))
+            .collect();
+        for piece in wanted.chunks(KEYS_PER_MGET) {
+            pipeline.cmd("MGET").arg(piece);
         }
         if pipeline.is_empty() {
             read.entries = raw.into_iter().map(|(entry, fields)| self.entry(entry, fields, None)).collect();
             return Ok(read);
         }
         let failed = |cause| QueueError::from_redis("MGET", cause);
-        let mut values: Vec<Vec<Option<Vec<u8>>>> = pipeline.query_async(connection).await.map_err(failed)?;
-        let mut values = values.pop().unwrap_or_default().into_iter();
+        let values: Vec<Vec<Option<Vec<u8>>>> = pipeline.query_async(connection).await.map_err(failed)?;
+        let mut values = values.into_iter().flatten();
         read.entries = raw
             .into_iter()
             .map(|(entry, fields)| {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Parts;
 use crate::error::chain;
@@ -23,15 +23,30 @@ const STALLED_NAMED: usize = 3;
 /// Pause after a turn that Redis did not answer.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
 
-/// Starts the loops. Renewing and the heartbeat go on until `ended`, the others until `shutdown`.
-pub(super) async fn run_all(parts: Arc<Parts>, shutdown: CancellationToken, ended: CancellationToken) {
-    let mut loops = JoinSet::new();
-    loops.spawn(ended.clone().run_until_cancelled_owned(renew(parts.clone())));
-    loops.spawn(ended.run_until_cancelled_owned(heartbeat(parts.clone())));
-    loops.spawn(shutdown.clone().run_until_cancelled_owned(promote(parts.clone())));
-    loops.spawn(shutdown.clone().run_until_cancelled_owned(claim(parts.clone())));
-    loops.spawn(shutdown.run_until_cancelled_owned(clean(parts)));
-    loops.join_all().await;
+/// Runs the loops. Renewing and the heartbeat go on until `ended`, the others until `shutdown`.
+async fn run_all(parts: Arc<Parts>, shutdown: CancellationToken, ended: CancellationToken) {
+    tokio::join!(
+        ended.run_until_cancelled(supervised("renew", &parts, renew)),
+        ended.run_until_cancelled(supervised("heartbeat", &parts, heartbeat)),
+        shutdown.run_until_cancelled(supervised("promote", &parts, promote)),
+        shutdown.run_until_cancelled(supervised("claim", &parts, claim)),
+        shutdown.run_until_cancelled(supervised("clean", &parts, clean)),
+    );
+}
+
+/// Runs a loop on a task of its own, and once more if it panics: without renewing, say, every job of the worker would be
+/// taken for stalled.
+async fn supervised<F>(name: &str, parts: &Arc<Parts>, run: fn(Arc<Parts>) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        let task = AbortOnDropHandle::new(tokio::spawn(run(parts.clone())));
+        if let Err(error) = task.await {
+            tracing::error!(queue = %parts.queue.name(), %error, "the loop {name} panicked and is started anew");
+            sleep(ERROR_PAUSE).await;
+        }
+    }
 }
 
 /// As [`run_all`], on a task of its own; the future ends when all loops have.
@@ -43,7 +58,7 @@ pub(super) fn spawn(
     let task = tokio::spawn(run_all(parts.clone(), shutdown.clone(), ended.clone()));
     async move {
         if let Err(error) = task.await {
-            tracing::error!(%error, "a background loop panicked");
+            tracing::error!(%error, "the background loops panicked");
         }
     }
 }
@@ -82,7 +97,7 @@ async fn renew_once(parts: &Parts) -> Result<usize, QueueError> {
     Ok(leases.len() - lost.len())
 }
 
-/// The loop that is followed for all: when one of the others panics, it ends with them.
+/// Of these loops the one that is followed: it goes round every few seconds, whatever the configuration says.
 async fn heartbeat(parts: Arc<Parts>) {
     loop {
         parts.beat.turned();
@@ -157,7 +172,7 @@ async fn clean_once(parts: &Parts) -> Result<(), QueueError> {
     let queue = parts.queue.name();
     let reaped = parts.queue.reap_consumers(None).await?;
     if reaped.deleted + reaped.forgotten > 0 {
-        tracing::info!(%queue, ?reaped, "consumers that are gone were deleted");
+        tracing::info!(%queue, deleted = reaped.deleted, forgotten = reaped.forgotten, "consumers that are gone were deleted");
     }
     loop {
         let options = &parts.options;

@@ -61,7 +61,7 @@ pub(super) struct Dispatcher<H> {
     odd: JoinSet<()>,
     /// The last read brought less than it asked for: nothing more waits just now.
     is_drained: bool,
-    /// Size of a job, by the last read: how many fit into what is left of `buffer_bytes`.
+    /// Size of the larger jobs of late: how many fit into what is left of `buffer_bytes`.
     job_bytes: usize,
 }
 
@@ -100,7 +100,7 @@ impl<H: Handler> Dispatcher<H> {
             tokio::select! {
                 () = shutdown.cancelled(), if !is_ending => {
                     deadline = Some(Instant::now() + self.parts.options.shutdown_timeout);
-                    reading.unblocker.unblock().await;
+                    reading.unblock();
                 }
                 () = sleep_until(deadline.unwrap_or_else(far_future)) => {
                     tracing::warn!(
@@ -112,7 +112,7 @@ impl<H: Handler> Dispatcher<H> {
                     reading.end(&self.parts).await;
                     return;
                 }
-                () = sleep(UNBLOCK_INTERVAL), if is_ending && reading.is_busy => reading.unblocker.unblock().await,
+                () = sleep(UNBLOCK_INTERVAL), if is_ending && reading.is_busy => reading.unblock(),
                 read = reading.replies.recv(), if reading.is_busy => {
                     reading.is_busy = false;
                     if let Some((count, reply)) = read {
@@ -193,11 +193,11 @@ impl<H: Handler> Dispatcher<H> {
         }
         self.is_drained = read.entries.len() < asked;
         let now = Instant::now();
-        let (mut odd, mut bytes, mut jobs) = (Vec::new(), 0, 0);
+        let (mut odd, mut largest) = (Vec::new(), 0);
         for entry in read.entries {
             match entry {
                 Entry::Job(delivery) => {
-                    (bytes, jobs) = (bytes + delivery.job.size_bytes(), jobs + 1);
+                    largest = largest.max(delivery.job.size_bytes());
                     // A group that was created anew delivers once more what is held here.
                     if self.parts.leases.add(&delivery) {
                         self.buffer.push(*delivery, now);
@@ -207,8 +207,9 @@ impl<H: Handler> Dispatcher<H> {
                 Entry::Unreadable(unreadable) => odd.push(OddEntry::Unreadable(unreadable)),
             }
         }
-        if jobs > 0 {
-            self.job_bytes = bytes.div_ceil(jobs);
+        if largest > 0 {
+            // Falls slowly: large and small jobs may take turns.
+            self.job_bytes = largest.max(self.job_bytes - self.job_bytes / 4);
         }
         if !odd.is_empty() {
             self.odd.spawn(odd_entries::deal_with(self.parts.clone(), self.handler.clone(), odd));
@@ -236,11 +237,17 @@ impl Reading {
         Self { requests, replies, unblocker, is_busy: false, _task: AbortOnDropHandle::new(task) }
     }
 
+    /// Asks a blocked read to end, on a task of its own: a Redis that hangs must not hang us.
+    fn unblock(&self) {
+        let unblocker = self.unblocker.clone();
+        tokio::spawn(async move { timeout(LAST_READ_TIMEOUT, unblocker.unblock()).await });
+    }
+
     /// Ends a read that is under way. What it still brings counts as held, and so is given back.
     async fn end(mut self, parts: &Parts) {
         let ending = async {
             while self.is_busy {
-                self.unblocker.unblock().await;
+                self.unblock();
                 if let Ok(reply) = timeout(UNBLOCK_INTERVAL, self.replies.recv()).await {
                     self.is_busy = false;
                     for entry in reply.and_then(|(_, reply)| reply.ok()).unwrap_or_default().entries {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::settle::{Settlement, settlement};
 use super::{Handler, Outage, Parts};
@@ -54,15 +54,6 @@ struct Closed(Gate);
 impl Drop for Closed {
     fn drop(&mut self) {
         self.0.0.send_modify(|flights| *flights -= 1);
-    }
-}
-
-/// Stops a handler when the flight that waits for it is dropped.
-struct AbortOnDrop<T>(JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
@@ -156,10 +147,11 @@ async fn supervised<H: Handler>(
     batch: Arc<[Delivery]>,
 ) -> Result<Result<Vec<Outcome>, Outage>, Silence> {
     let (handler, jobs) = (handler.clone(), batch.len());
-    let mut task = AbortOnDrop(tokio::spawn(async move { handler.handle(&batch).await }));
+    // Stopped when the flight that waits for it is dropped.
+    let mut task = AbortOnDropHandle::new(tokio::spawn(async move { handler.handle(&batch).await }));
     let joined = match parts.options.job_timeout {
-        None => (&mut task.0).await,
-        Some(limit) => tokio::time::timeout(limit, &mut task.0).await.map_err(|_| {
+        None => (&mut task).await,
+        Some(limit) => tokio::time::timeout(limit, &mut task).await.map_err(|_| {
             Silence::TimedOut(format!("no result within job_timeout ({})", humantime::format_duration(limit)))
         })?,
     };

@@ -1,6 +1,7 @@
 //! The leases that a worker holds: what is to be renewed, and how much room is left.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::job::EntryId;
@@ -28,11 +29,10 @@ impl Leases {
     pub(super) fn add(&self, delivery: &Delivery) -> bool {
         let mut held = self.lock();
         let bytes = delivery.job.size_bytes();
-        let is_new = held.leases.insert(delivery.lease.entry, (delivery.lease.clone(), bytes)).is_none();
-        if is_new {
-            held.bytes += bytes;
-        }
-        is_new
+        let Entry::Vacant(vacant) = held.leases.entry(delivery.lease.entry) else { return false };
+        vacant.insert((delivery.lease.clone(), bytes));
+        held.bytes += bytes;
+        true
     }
 
     pub(super) fn remove<'a>(&self, leases: impl IntoIterator<Item = &'a Lease>) {
@@ -56,5 +56,32 @@ impl Leases {
     pub(super) fn totals(&self) -> (usize, usize) {
         let held = self.lock();
         (held.leases.len(), held.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{EntryId, Envelope, Head, Job, JobId, Place, Version};
+
+    fn delivery(payload: &[u8]) -> Delivery {
+        let entry = EntryId { ms: 5, seq: 1 };
+        let mut value = Head::new(Place::Stream, Some(entry), Version(1), None).encode();
+        Envelope { payload, ..Envelope::default() }.encode_into(&mut value);
+        let id = JobId::new("a").expect("an id");
+        let job = Job::decode(id.clone(), value).expect("readable");
+        Delivery { lease: Lease { id, entry, version: job.head.version }, job }
+    }
+
+    #[test]
+    fn an_entry_that_is_delivered_twice_counts_once_whatever_its_size() {
+        let leases = Leases::default();
+        assert!(leases.add(&delivery(b"small")));
+        let totals = leases.totals();
+        let larger = delivery(&[0; 10_000]);
+        assert!(!leases.add(&larger), "it is held already");
+        assert_eq!(leases.totals(), totals);
+        leases.remove([&larger.lease]);
+        assert_eq!(leases.totals(), (0, 0));
     }
 }

@@ -43,6 +43,9 @@ use crate::queue::dead_letter::Retention;
 use dispatch::Dispatcher;
 use leases::Leases;
 
+/// How long a worker that ends waits for Redis, beyond `shutdown_timeout`: whoever told it to end may kill it soon.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How a worker works. The meaning and range of each value are in `streams.toml`.
 #[derive(Clone, Debug)]
 pub struct WorkerOptions {
@@ -93,7 +96,7 @@ pub(crate) struct Parts {
     pub(crate) leases: Leases,
     /// Tells the promoter that a job is due earlier than it knows.
     pub(crate) due_earlier: Notify,
-    /// Told that the background loops turn.
+    /// Told that the heartbeat turns.
     pub(crate) beat: Beat,
 }
 
@@ -111,7 +114,7 @@ impl<H: Handler> Worker<H> {
         Self { parts: Arc::new(parts), handler: Arc::new(handler) }
     }
 
-    /// Says in `pulse` that its background loops turn.
+    /// Says in `pulse` that its heartbeat turns.
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "the parts are shared only once it runs, which takes it")]
     pub fn followed_by(mut self, pulse: &Pulse) -> Self {
@@ -137,12 +140,19 @@ impl<H: Handler> Worker<H> {
         let _stop_when_dropped = (stop.clone().drop_guard(), ended.clone().drop_guard());
         let background = background::spawn(parts, &stop, &ended);
         Dispatcher::new(parts.clone(), self.handler).run(&shutdown).await;
-        let given_back = give_back_rest(parts).await;
-        ended.cancel();
-        background.await;
-        if let Err(error) = parts.queue.reap_consumers(Some(&parts.consumer.name)).await {
-            tracing::warn!(%queue, %consumer, error = %chain(&error), "the consumer could not be removed; a janitor will");
-        }
+        let leaving = async {
+            let given_back = give_back_rest(parts).await;
+            ended.cancel();
+            background.await;
+            if let Err(error) = parts.queue.reap_consumers(Some(&parts.consumer.name)).await {
+                tracing::warn!(%queue, %consumer, error = %chain(&error), "the consumer could not be removed; a janitor will");
+            }
+            given_back
+        };
+        let given_back = tokio::time::timeout(LEAVE_TIMEOUT, leaving).await.unwrap_or_else(|_| {
+            tracing::warn!(%queue, %consumer, "Redis does not answer; what is held is claimed after lock_duration");
+            0
+        });
         tracing::info!(%queue, %consumer, given_back, "worker ends");
         Ended { given_back }
     }

@@ -10,12 +10,16 @@
 //! *Crash or outage:* the entries are pending and are claimed after `lock_duration`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Handler, Parts};
 use crate::error::chain;
 use crate::job::Envelope;
 use crate::queue::read::{Adopted, PlainEntry, UnreadableEntry};
 use crate::queue::{QueueError, Settled};
+
+/// Pause between two tries while Redis does not answer.
+const OUTAGE_PAUSE: Duration = Duration::from_secs(1);
 
 /// An entry that was read and is no job.
 #[derive(Debug)]
@@ -24,34 +28,38 @@ pub(super) enum OddEntry {
     Unreadable(UnreadableEntry),
 }
 
-/// Adopts or buries each; stops when Redis does not answer.
+/// Adopts or buries each, waiting for Redis if need be.
 pub(super) async fn deal_with<H: Handler>(parts: Arc<Parts>, handler: Arc<H>, entries: Vec<OddEntry>) {
-    for entry in entries {
-        let dealt = match entry {
-            OddEntry::Plain(plain) => adopt(&parts, &*handler, plain).await,
-            OddEntry::Unreadable(unreadable) => bury(&parts, &unreadable).await,
-        };
-        if let Err(error) = dealt {
+    for entry in &entries {
+        loop {
+            let dealt = match entry {
+                OddEntry::Plain(plain) => adopt(&parts, &*handler, plain).await,
+                OddEntry::Unreadable(unreadable) => bury(&parts, unreadable).await,
+            };
+            let Err(error) = dealt else { break };
+            let tries_again = error.is_outage();
             tracing::warn!(
                 queue = %parts.queue.name(), error = %chain(&error),
-                "entries could not be adopted or buried; they are claimed after lock_duration"
+                "an entry could not be adopted or buried; {}",
+                if tries_again { "trying again" } else { "it is claimed after lock_duration" }
             );
-            if error.is_outage() {
-                return;
+            if !tries_again {
+                break;
             }
+            tokio::time::sleep(OUTAGE_PAUSE).await;
         }
     }
 }
 
 /// Makes a job of a plain producer's entry, or a dead letter.
-async fn adopt<H: Handler>(parts: &Parts, handler: &H, plain: PlainEntry) -> Result<(), QueueError> {
+async fn adopt<H: Handler>(parts: &Parts, handler: &H, plain: &PlainEntry) -> Result<(), QueueError> {
     let adoption = match handler.adopt(&plain.json) {
         Ok(adoption) => adoption,
         Err(reason) => return bury(parts, &refused(plain, reason)).await,
     };
     let envelope = Envelope { payload: &adoption.payload, fingerprint: adoption.fingerprint, ..Envelope::default() };
     let version = adoption.replaces.then(|| plain.version());
-    match parts.queue.adopt(&plain, &adoption.id, version, envelope).await? {
+    match parts.queue.adopt(plain, &adoption.id, version, envelope).await? {
         // it is read again as any job, by whoever comes first
         Adopted::Enqueued | Adopted::Changed | Adopted::Duplicate | Adopted::Lost => Ok(()),
         Adopted::Refused => {
@@ -61,8 +69,8 @@ async fn adopt<H: Handler>(parts: &Parts, handler: &H, plain: PlainEntry) -> Res
     }
 }
 
-fn refused(plain: PlainEntry, reason: String) -> UnreadableEntry {
-    UnreadableEntry { entry: plain.entry, id: None, reason, raw: plain.json }
+fn refused(plain: &PlainEntry, reason: String) -> UnreadableEntry {
+    UnreadableEntry { entry: plain.entry, id: None, reason, raw: plain.json.clone() }
 }
 
 async fn bury(parts: &Parts, unreadable: &UnreadableEntry) -> Result<(), QueueError> {

@@ -20,7 +20,7 @@ use crate::support::{
     eventually::eventually,
     feed_server::{FeedServer, Page},
     mongo_database,
-    process::{Mill, PATIENCE, Ran},
+    process::{Mill, PATIENCE, Ran, redis_connection},
     redis_prefix,
     servers::{OwnRedis, SharedServers, find},
     shell::{BINARY, Shell, ran},
@@ -507,7 +507,7 @@ async fn pause_and_resume_say_what_they_changed_and_hold_the_jobs() {
         .arg("*")
         .arg("json")
         .arg(r#"{"source":"x","guid":"1","title":"t"}"#)
-        .query_async(&mut crate::support::process::redis_connection(queues.import.redis().address()).await)
+        .query_async(&mut redis_connection(queues.import.redis().address()).await)
         .await
         .unwrap();
     eventually("the other queue goes on", PATIENCE, async || mill.title("1").await).await;
@@ -591,7 +591,10 @@ fn jobs_imports_and_queues_that_there_are_not_are_named() {
     let database = mongo_database();
     shell.set("MONGODB_URI", database.uri.clone());
     shell.set("MONGODB_DATABASE", database.name.clone());
-    shell.run(&["queue", "show", "x#1"]).failed(1, "there is no job x#1 in job_import_queue: it is done, or never was");
+    shell.run(&["queue", "show", "x#1"]).failed(
+        1,
+        "there is no job x#1 in job_import_queue: it is done, was never added, or no worker has adopted it yet",
+    );
     shell.run(&["queue", "show", ""]).failed(2, "a job id must not be empty");
     for command in ["counts", "pause", "resume", "redrive"] {
         shell
@@ -766,7 +769,13 @@ async fn waiting_for_an_import_that_ended_without_a_record_ends() {
         envelope: Envelope { payload, ..Envelope::default() },
         version: None,
     };
-    mill.queues().await.fetch.add(&[job], 1000).await.unwrap();
+    let queues = mill.queues().await;
+    let mut redis = redis_connection(queues.import.redis().address()).await;
+    let feed = queues.import.keys().feed("jobs");
+    let mut ended = redis::cmd("HSET");
+    ended.arg(feed).arg("last_import").arg("660f1a2b3c4d5");
+    ended.query_async::<()>(&mut redis).await.unwrap();
+    queues.fetch.add(&[job], 1000).await.unwrap();
 
     let ran = mill.run(&["fetch", "jobs", "--wait", "--json"]).await;
     assert_eq!((ran.status.code(), ran.stdout.as_str()), (Some(0), "[]\n"), "{}", ran.stderr);

@@ -28,11 +28,15 @@ pub struct Room(Option<Arc<OwnedSemaphorePermit>>);
 pub(super) struct Rooms(Arc<Semaphore>);
 
 impl Rooms {
-    /// Room for as many large bodies as there are threads to parse them.
+    /// Room for one large body per two cores: the other one is busy with what was enqueued, here or at the servers.
     pub(super) fn new() -> Self {
-        let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        Self(Arc::new(Semaphore::new(threads)))
+        Self(Arc::new(Semaphore::new(rooms())))
     }
+}
+
+/// Large bodies that may be in memory at a time.
+pub(super) fn rooms() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 impl Body {

@@ -188,7 +188,7 @@ fn is_tls(error: &reqwest::Error) -> bool {
 }
 
 /// A URL as errors show it and as it may be stored: without user and password, parameters named like secrets masked.
-pub(in crate::feed) fn shown(url: &Url) -> String {
+pub(crate) fn shown(url: &Url) -> String {
     mask_url(without_user(url).as_str())
 }
 

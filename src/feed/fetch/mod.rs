@@ -27,7 +27,7 @@ use reqwest::{Client, Response, StatusCode, redirect};
 use url::Url;
 
 pub use body::{Body, Room};
-pub(super) use error::shown;
+pub(crate) use error::shown;
 pub use error::{Cause, FetchError, Next};
 
 use super::parse::date;
@@ -222,6 +222,10 @@ impl Fetcher {
         let mut get = self.client.get(url.clone());
         if is_same_host(&request.url, url) {
             get = get.headers(headers.clone());
+            // A redirect does not repeat the credentials of the address it is about.
+            if !request.url.username().is_empty() && url.username().is_empty() {
+                get = get.basic_auth(decoded(request.url.username()), request.url.password().map(decoded));
+            }
         }
         if let Some(etag) = &request.validators.etag {
             get = get.header(header::IF_NONE_MATCH, etag);
@@ -324,6 +328,11 @@ fn redirect_target(response: &Response, url: &Url) -> Result<Option<Url>, FetchE
 fn is_same_host(from: &Url, to: &Url) -> bool {
     let is_upgrade = from.scheme() == "http" && to.scheme() == "https" && from.port().is_none() && to.port().is_none();
     from.host() == to.host() && (from.origin() == to.origin() || is_upgrade)
+}
+
+/// User name and password of a URL are percent-encoded.
+fn decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3). One in the past is no wait.

@@ -415,7 +415,7 @@ async fn a_large_body_waits_for_room_and_the_wait_does_not_count() {
     let limit = Duration::from_millis(500);
     let fetcher = fetcher(FetchLimits { total_timeout: limit, ..FetchLimits::default() });
     let mut in_memory = Vec::new();
-    for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+    for _ in 0..super::body::rooms() {
         in_memory.push(fetcher.fetch(&request).await.expect("there is room"));
     }
     let next = fetcher.fetch(&request);

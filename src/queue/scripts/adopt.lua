@@ -27,8 +27,10 @@ if unversioned then
 end
 
 local place = head and string.sub(head, 1, 1)
-local lives = head and place ~= 'f' and stands(head, id, {s = stream, d = delayed})
-if lives and (unversioned or not is_newer(version, string.sub(head, 14, 21))) then
+local known = head and stands(head, id, {s = stream, d = delayed, f = dead})
+local lives = known and place ~= 'f'
+local is_older = known and not unversioned and not is_newer(version, string.sub(head, 14, 21))
+if is_older or (lives and unversioned) then
   drop_entries(stream, group, {entry})
   redis.call('HINCRBY', meta, 'duplicates', 1)
   return 'D'

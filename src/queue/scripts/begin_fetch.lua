@@ -7,8 +7,8 @@
 -- ARGV  1 import id as text · 2 first 8 bytes of a seen map · 3 lifetime of the seen map (ms) · 4 feed · 5 source
 --       6 asked ("0" or "1") · 7 run (or empty)
 -- Returns {"through"} when this very import, or a later one of the feed, was finished before (the worker died between
---         that and settling its job); {"sealed"} when nobody was believed to finish the import and it was sealed: the
---         fetch needs another one; else
+--         that and settling its job); {"sealed", import the feed was last fetched for} when
+--         nobody was believed to finish the import and it was sealed: the fetch needs another one; else
 --         {"begun", version (8 bytes), seen map, run id of Redis, losses of the queue so far, field, value, … of the feed}
 
 local feed, seen, meta, imports, import = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -23,7 +23,7 @@ if last_import == import_id or
   return {'through'}
 end
 if redis.call('HEXISTS', import, 'sealed') == 1 then
-  return {'sealed'}
+  return {'sealed', redis.call('HGET', feed, 'current_import') or ''}
 end
 local us = now_us()
 local last = redis.call('HGET', meta, 'last_version')
@@ -33,12 +33,13 @@ if redis.call('SETRANGE', seen, 8, version) == 16 then
   redis.call('SETRANGE', seen, 0, map_front)
 end
 redis.call('PEXPIRE', seen, lifetime)
-redis.call('HSET', feed, 'last_fetch', math.floor(us / 1000))
+redis.call('HSET', feed, 'last_fetch', math.floor(us / 1000), 'current_import', import_id)
 if not exists then -- a fetch that was redriven
   redis.call('HSET', import, 'feed', name, 'source', source, 'run', run, 'asked', asked,
     'opened', math.floor(us / 1000))
 end
 redis.call('ZADD', imports, 'NX', math.floor(us / 1000), import_id)
-redis.call('HSET', import, 'started', math.floor(us / 1000), 'fetch_version', version)
+redis.call('HSETNX', import, 'started', math.floor(us / 1000))
+redis.call('HSET', import, 'fetch_version', version)
 local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
 return {'begun', version, redis.call('GET', seen), run_id, redis.call('HGET', meta, 'losses') or '0', unpack(redis.call('HGETALL', feed))}

@@ -1,4 +1,4 @@
--- Shared by the scripts that give up on jobs: put behind imports.lua when they are loaded.
+-- Shared by the scripts that give up on jobs: put in front of them, behind imports.lua, when they are loaded.
 
 -- Makes a dead letter of a job with a head. The caller drops its entry and counts it.
 local function bury(key, head, id, reason, attempts, consumer, exhausted, keys, options)
@@ -42,7 +42,7 @@ local function bury_remains(id, raw, reason, label, consumer, keys, events_max)
     letter[#letter + 1] = 'id'
     letter[#letter + 1] = id
     redis.call('HDEL', keys.failures, id)
-    redis.call('HINCRBY', keys.meta, 'losses', 1)
+    note_loss(keys.meta)
   end
   if raw then
     letter[#letter + 1] = 'raw'

@@ -19,7 +19,7 @@ if created.err then
 end
 -- A group that was there before went with its stream, or was destroyed: jobs may be lost.
 if redis.call('HSETNX', meta, 'had_group', 1) == 0 then
-  redis.call('HINCRBY', meta, 'losses', 1)
+  note_loss(meta)
 end
 if redis.call('HEXISTS', meta, 'paused') == 1 then
   redis.call('HSET', meta, 'paused', '0-0')

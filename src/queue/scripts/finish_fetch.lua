@@ -1,8 +1,8 @@
 -- Ends a fetch: writes the compacted seen map and the validators if nothing came in between, and seals the import.
 --
--- Nothing about the feed is written once a newer fetch has begun, and the import is left to the fetch that owns it now. The map and the validators are written only if the map
--- has the length it should have: a record appended by somebody else (an item to be forgotten) must neither be lost nor
--- be hidden behind a 304.
+-- Nothing about the feed is written once a newer fetch has begun, and the import is left to the fetch that owns it now.
+-- The map and the validators are written only if the map has the length it should have: a record appended by somebody
+-- else (an item to be forgotten) must neither be lost nor be hidden behind a 304.
 --
 -- KEYS  1 feed (hash) · 2 seen map (string) · 3 closing imports (zset) · 4 import:<id> (hash)
 -- ARGV  1 import id as text · 2 version of the fetch (8 bytes) · 3 length the seen map should have (bytes)

@@ -82,6 +82,17 @@ local function first_failure(row, now)
   return read and type(values) == 'table' and tonumber(values[1]) or now
 end
 
+-- Notes that jobs were lost: feeds that remember them as enqueued are taken in whole once more. At most once in ten
+-- minutes, so that neither a burst of losses nor what it brings about goes on for ever.
+local LOSSES_APART_MS = 600000
+local function note_loss(meta)
+  local now, last = now_ms(), tonumber(redis.call('HGET', meta, 'lost_at') or 0)
+  if now - last > LOSSES_APART_MS then
+    redis.call('HSET', meta, 'lost_at', now)
+    redis.call('HINCRBY', meta, 'losses', 1)
+  end
+end
+
 -- Puts a job (back) on the stream: new entry at the tail, head in the stream. `attempts` (one byte) replaces the count.
 local function put_on_stream(stream, key, id, attempts)
   redis.call('SETRANGE', key, 0, 's' .. add_entry(stream, id) .. (attempts or ''))

@@ -1,4 +1,4 @@
--- Shared by the scripts that count for imports: put behind head.lua when they are loaded.
+-- Shared by the scripts that count for imports: put in front of them, behind head.lua, when they are loaded.
 --
 -- An import is open until its fetch has sealed it and the last of its jobs has left; then the same script that brought
 -- this about marks it closed and puts it in the zset of closing imports, for the turn that writes its record.

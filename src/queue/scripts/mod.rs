@@ -1,7 +1,7 @@
 //! The scripts: one `.lua` file per atomic move, named like the function that calls it.
 //!
 //! Each script begins with a header: what it does, its KEYS with their Redis types, its ARGV with units, what it returns.
-//! [`Call`] builds one invocation straight into the bytes of the command, so that payloads are copied once;
+//! [`Call`] builds one invocation straight into the command, without a list of arguments in between;
 //! [`Reply`] decodes the answer strictly: what does not have the shape of the header is an error, never skipped.
 //!
 //! *Limit:* a call handles at most [`JOBS_PER_CALL_MAX`] jobs or [`BYTES_PER_CALL_MAX`]; callers loop.
@@ -55,7 +55,7 @@ scripts! {
     RENEW = ["head"] "renew";
     BEGIN_SWEEP = ["head"] "begin_sweep";
     CLAIM = ["head", "imports", "burial"] "claim";
-    ENSURE_GROUP = [] "ensure_group";
+    ENSURE_GROUP = ["head"] "ensure_group";
     PAUSE = [] "pause";
     RESUME = [] "resume";
     COUNTS = [] "counts";

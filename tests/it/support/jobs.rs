@@ -122,7 +122,7 @@ impl Fetch {
     pub(crate) async fn finish(&self, queue: &Queue, items: usize, seen_bytes: usize) -> SealedCounts {
         let finished = FinishedFetch {
             feed: &self.feed,
-            url: "http://feed.invalid/",
+            address_digest: "http://feed.invalid/",
             import: self.import,
             version: self.version,
             seen_bytes,
