@@ -118,7 +118,7 @@ addresses_written() {
 
 start_feedmill() {
     touch "$STATE/started"
-    start "$STATE/up.log" "$FEEDMILL_BIN" up --embedded --config "$CONFIG"
+    start "$STATE/up.log" "$FEEDMILL_BIN" up --embedded --listen 127.0.0.1:0 --config "$CONFIG"
     UP_PID=$STARTED
     wait_until "$UP_PID" "feedmill up" "$STATE/up.log" addresses_written
     # Read, not sourced: a URL may hold what a shell would take for a command.

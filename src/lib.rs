@@ -26,12 +26,16 @@ pub mod store;
 pub mod import;
 pub mod pipeline;
 
+// what others ask over HTTP
+pub mod http;
+
 // around the road
 pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod embedded;
 pub mod error;
+pub mod pulse;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;

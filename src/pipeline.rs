@@ -12,6 +12,7 @@ use crate::feed::Feed;
 use crate::feed::fetch::{FetchError, FetchLimits, Fetcher};
 use crate::feed::schedule::{Schedule, ScheduleError};
 use crate::import::{ConfiguredFeeds, Feeds, FetchFeed, Recorder, Scheduler, StoreItems, forget_item};
+use crate::pulse::Pulse;
 use crate::queue::claim::ClaimLimits;
 use crate::queue::dead_letter::Retention;
 use crate::queue::{Events, Queue, QueueError, Redis};
@@ -36,6 +37,8 @@ pub struct Pipeline {
     pub store: Store,
     /// The configured feeds.
     pub feeds: ConfiguredFeeds,
+    /// Whether the loops turn, once they run.
+    pub pulse: Pulse,
     fetcher: Fetcher,
     import_options: WorkerOptions,
     fetch_options: WorkerOptions,
@@ -137,6 +140,7 @@ impl Pipeline {
             queues,
             store,
             feeds,
+            pulse: Pulse::default(),
             fetcher,
             import_options: worker_options(&config.import_queue),
             fetch_options: worker_options(&config.fetch_queue),
@@ -164,10 +168,15 @@ impl Pipeline {
             remember: self.remember,
             payload_max_bytes: self.payload_max_bytes,
         };
-        let fetching = Worker::new(fetch, Single(fetch_feed), self.fetch_options);
-        let storing = Worker::new(import, StoreItems::new(self.store, self.payload_max_bytes), self.import_options);
-        let (fetched, stored, ()) =
-            tokio::join!(fetching.run(shutdown.clone()), storing.run(shutdown.clone()), recorder.run(shutdown.clone()));
+        let fetching = Worker::new(fetch, Single(fetch_feed), self.fetch_options).followed_by(&self.pulse);
+        let storing = Worker::new(import, StoreItems::new(self.store, self.payload_max_bytes), self.import_options)
+            .followed_by(&self.pulse);
+        let beat = self.pulse.follow("recorder of imports");
+        let (fetched, stored, ()) = tokio::join!(
+            fetching.run(shutdown.clone()),
+            storing.run(shutdown.clone()),
+            recorder.run(shutdown.clone(), beat)
+        );
         Ended { given_back: fetched.given_back + stored.given_back }
     }
 }

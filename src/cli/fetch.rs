@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Globals, UsageError, import, output};
 use crate::feed::Feed;
-use crate::import::{ConfiguredFeeds, FetchTask, Scheduler, StartRequest, Started, start, start_due};
+use crate::import::{
+    ConfiguredFeeds, FetchTask, Scheduler, StartRequest, Started, find_import, import_json, start, start_due,
+};
 use crate::job::{ImportId, JobId};
 use crate::pipeline::{Pipeline, Queues, feeds};
 use crate::queue::Queue;
@@ -214,7 +216,7 @@ async fn follow(helper: &mut Helper<'_>, started: &[Started]) -> anyhow::Result<
         }
         let mut still = Vec::with_capacity(waiting.len());
         for (at, id) in waiting {
-            let record = import::find(&queue, &store, id).await?;
+            let record = find_import(&queue, &store, id).await?;
             match &record {
                 Some(record) if record.finished_at.is_none() => still.push((at, id)),
                 Some(_) => {}
@@ -254,7 +256,7 @@ fn print_summary(records: &[ImportRecord], json: bool) -> anyhow::Result<ExitCod
         Duration::try_from(finished.duration_since(record.started_at)).unwrap_or_default()
     };
     if json {
-        output::json(&records.iter().map(import::json).collect::<Result<Vec<_>, _>>()?)?;
+        output::json(&records.iter().map(import_json).collect::<Vec<_>>())?;
     } else if records.is_empty() {
         output::aside("there was nothing to do");
     } else {

@@ -6,15 +6,12 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::{Globals, UsageError, output};
-use crate::import::import_record;
+use crate::import::{find_import, import_json, list_imports};
 use crate::job::ImportId;
 use crate::pipeline::{Queues, open_store};
 use crate::queue::Queue;
 use crate::store::Store;
-use crate::store::imports::{ImportRecord, ImportStatus};
-
-/// Running imports that are looked at, at most.
-const RUNNING_MAX: usize = 1000;
+use crate::store::imports::{ImportFilter, ImportRecord, ImportStatus};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ImportCommand {
@@ -62,24 +59,10 @@ pub(super) async fn run(globals: &Globals, command: ImportCommand) -> anyhow::Re
 }
 
 async fn list(queue: &Queue, store: &Store, args: &ListArgs) -> anyhow::Result<ExitCode> {
-    let mut records = Vec::new();
-    for (id, _) in queue.open_import_ids(0, RUNNING_MAX).await? {
-        if let Some(state) = queue.import(id).await?
-            && args.feed.as_ref().is_none_or(|feed| *feed == state.feed)
-        {
-            records.push(import_record(id, &state));
-        }
-    }
-    for record in store.list_imports(args.limit, args.feed.as_deref()).await? {
-        // one that is recorded but not released yet stands in both
-        if !records.iter().any(|running| running.id == record.id) {
-            records.push(record);
-        }
-    }
-    records.sort_by_key(|record| std::cmp::Reverse(record.started_at));
-    records.truncate(args.limit as usize);
+    let wanted = ImportFilter { feed: args.feed.as_deref(), run: None };
+    let records = list_imports(queue, store, wanted, args.limit).await?;
     if args.json {
-        output::json(&records.iter().map(json).collect::<Result<Vec<_>, _>>()?)?;
+        output::json(&records.iter().map(import_json).collect::<Vec<_>>())?;
     } else if records.is_empty() {
         output::aside("there are no imports of the last 30 days");
     } else {
@@ -107,11 +90,11 @@ async fn list(queue: &Queue, store: &Store, args: &ListArgs) -> anyhow::Result<E
 
 async fn show(queue: &Queue, store: &Store, args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let id: ImportId = args.id.parse().map_err(|error| UsageError(format!("{:?}: {error}", args.id)))?;
-    let record = find(queue, store, id)
+    let record = find_import(queue, store, id)
         .await?
         .with_context(|| format!("there is no import {id}; `feedmill import list` shows those of the last 30 days"))?;
     if args.json {
-        output::json(&json(&record)?)?;
+        output::json(&import_json(&record))?;
         return Ok(ExitCode::SUCCESS);
     }
     let rows = [
@@ -143,25 +126,6 @@ async fn show(queue: &Queue, store: &Store, args: &ShowArgs) -> anyhow::Result<E
         output::line(&format!("{:<12}{}: {}", "failure", failure.id, failure.reason))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// An import, wherever it stands: running in Redis, or recorded in MongoDB.
-pub(super) async fn find(queue: &Queue, store: &Store, id: ImportId) -> anyhow::Result<Option<ImportRecord>> {
-    if let Some(state) = queue.import(id).await? {
-        return Ok(Some(import_record(id, &state)));
-    }
-    Ok(store.find_import(&id.to_string()).await?)
-}
-
-/// A record as it is printed: as it is stored, but for the name of its id.
-pub(super) fn json(record: &ImportRecord) -> serde_json::Result<serde_json::Value> {
-    let mut json = serde_json::to_value(record)?;
-    if let Some(fields) = json.as_object_mut()
-        && let Some(id) = fields.remove("_id")
-    {
-        fields.insert("id".to_owned(), id);
-    }
-    Ok(json)
 }
 
 pub(super) fn status(record: &ImportRecord) -> &'static str {

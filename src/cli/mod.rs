@@ -12,6 +12,7 @@ mod parse;
 mod queue;
 mod reload;
 mod schedule;
+mod serve;
 mod up;
 mod worker;
 
@@ -23,6 +24,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Overrides, Sources};
 use crate::error::chain;
+use crate::http::BindError;
 use crate::pipeline::PipelineError;
 use crate::queue::QueueError;
 use crate::store::StoreError;
@@ -73,6 +75,7 @@ struct Globals {
 enum Command {
     // The first five are described at their arguments.
     Up(up::UpArgs),
+    Serve(serve::ServeArgs),
     Worker(worker::WorkerArgs),
     Schedule(schedule::ScheduleArgs),
     Fetch(fetch::FetchArgs),
@@ -102,7 +105,7 @@ impl Cli {
     /// Starts logging as the command and its flags want it.
     pub fn start_logging(&self) {
         let level = match &self.command {
-            Command::Up(_) | Command::Worker(_) | Command::Schedule(_) => "info",
+            Command::Up(_) | Command::Serve(_) | Command::Worker(_) | Command::Schedule(_) => "info",
             // Feeds that fail are in its own output.
             Command::Fetch(_) => "warn,feedmill::failed_fetch=error",
             _ => "warn",
@@ -119,6 +122,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let globals = cli.globals;
     match cli.command {
         Command::Up(args) => up::run(&globals, args).await,
+        Command::Serve(args) => serve::run(&globals, args).await,
         Command::Worker(args) => worker::run(&globals, args).await,
         Command::Schedule(args) => schedule::run(&globals, args).await,
         Command::Fetch(args) => fetch::run(&globals, args).await,
@@ -145,6 +149,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<ConfigError>()
             || cause.is::<UsageError>()
+            || matches!(cause.downcast_ref(), Some(BindError::Unguarded { .. }))
             || cause.downcast_ref().is_some_and(is_queue_usage)
             || cause.downcast_ref().is_some_and(is_store_usage)
             // A transparent error stands in the chain in the place of the one it holds.

@@ -1,21 +1,25 @@
 //! `feedmill up`: everything in one process.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{Globals, reload};
+use crate::config::Secret;
 use crate::embedded::Embedded;
+use crate::http::{self, App};
 use crate::pipeline::Pipeline;
 use crate::shutdown;
 
 /// Run everything in one process
 ///
-/// These are the workers of both queues and the schedules of the feeds. SIGHUP re-reads the feeds. Ends on SIGTERM or Ctrl-C: what is held is finished or given back first.
-/// A second signal ends at once.
+/// These are HTTP, the workers of both queues, and the schedules of the feeds. SIGHUP re-reads the feeds. Ends on SIGTERM
+/// or Ctrl-C: what is held is finished or given back first. A second signal ends at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill up                  with Redis and MongoDB from the configuration
@@ -30,16 +34,20 @@ pub(super) struct UpArgs {
     /// Folder of the private servers
     #[arg(long, value_name = "DIR", default_value = ".feedmill", requires = "embedded")]
     data_dir: PathBuf,
+    /// IP address and port of HTTP; port 0 takes a free one [else FEEDMILL_LISTEN, else http.listen]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
 }
 
 pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signal().context("cannot handle signals")?;
+    // What is wrong with the configuration, or the address, is said before servers are started.
+    let config = globals.load(None)?;
+    let listener = http::bind(args.listen.unwrap_or(config.http.listen), config.http.token.as_ref()).await?;
     if !args.embedded {
-        work(Pipeline::connect(&globals.load(None)?).await?, globals, shutdown).await?;
+        work(Pipeline::connect(&config).await?, globals, listener, config.http.token, shutdown).await?;
         return Ok(ExitCode::SUCCESS);
     }
-    // What is wrong with the configuration is said before servers are started.
-    globals.load(None)?;
     let servers = Embedded::start(&args.data_dir).await?;
     let globals = Globals {
         config: globals.config.clone(),
@@ -65,7 +73,7 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
             ))
         };
         tokio::select! {
-            result = work(pipeline, &globals, shutdown.clone()) => result,
+            result = work(pipeline, &globals, listener, config.http.token, shutdown.clone()) => result,
             result = died => result,
         }
     };
@@ -74,9 +82,18 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
     result.map(|()| ExitCode::SUCCESS)
 }
 
-async fn work(pipeline: Pipeline, globals: &Globals, shutdown: CancellationToken) -> anyhow::Result<()> {
+/// Everything there is, until `shutdown`.
+async fn work(
+    pipeline: Pipeline,
+    globals: &Globals,
+    listener: TcpListener,
+    token: Option<Secret>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     reload::on_hangup(globals, &pipeline.feeds).context("cannot handle signals")?;
     let scheduler = pipeline.scheduler();
-    tokio::join!(scheduler.run(shutdown.clone()), pipeline.run(shutdown));
+    let Pipeline { queues, store, feeds, pulse, .. } = pipeline.clone();
+    let app = App::new(queues, store, feeds, pulse, token);
+    tokio::join!(http::serve(listener, app, shutdown.clone()), scheduler.run(shutdown.clone()), pipeline.run(shutdown));
     Ok(())
 }

@@ -17,12 +17,14 @@ mod fetch_feed;
 mod take_in;
 mod store_items;
 mod record;
+mod history;
 mod plain;
 
 use serde::{Deserialize, Serialize};
 
 pub use feeds::{ConfiguredFeeds, Feeds};
 pub use fetch_feed::FetchFeed;
+pub use history::{HistoryError, find_import, import_json, list_imports};
 pub use record::{Recorder, import_record};
 pub use scheduler::{Fired, Scheduler, Synced};
 pub use start::{StartError, StartRequest, Started, start, start_due};

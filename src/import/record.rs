@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::chain;
 use crate::job::{ImportId, JobId};
+use crate::pulse::Beat;
 use crate::queue::find::State;
 use crate::queue::imports::ImportState;
 use crate::queue::{Queue, QueueError};
@@ -56,10 +57,11 @@ pub enum RecordError {
 }
 
 impl Recorder {
-    /// Runs both turns until `shutdown`.
-    pub async fn run(self, shutdown: CancellationToken) {
+    /// Runs both turns until `shutdown`; says in `beat` that it records.
+    pub async fn run(self, shutdown: CancellationToken, beat: Beat) {
         let recording = async {
             loop {
+                beat.turned();
                 match self.record_closed().await {
                     Ok(PAGE) => {}
                     Ok(_) => tokio::time::sleep(RECORD_INTERVAL).await,

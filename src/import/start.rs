@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
+
 use super::scheduler::Scheduler;
 use crate::feed::Feed;
 use crate::import::FetchTask;
@@ -18,6 +20,8 @@ use crate::queue::{Queue, QueueError};
 /// A fetch task is a few hundred bytes; feed names are bounded by the configuration.
 const TASK_BYTES_MAX: usize = 64 * 1024;
 
+/// Running fetches that are joined at the same time.
+const JOINS_AT_ONCE: usize = 64;
 /// How often, and with what pause, a fetch that ends just now is looked at again.
 const JOIN_TRIES: usize = 50;
 const JOIN_PAUSE: Duration = Duration::from_millis(100);
@@ -86,13 +90,25 @@ pub async fn start<'f>(
     let results = fetch_queue.add(&jobs, TASK_BYTES_MAX).await?;
 
     let mut started = Vec::with_capacity(feeds.len());
+    let mut running = Vec::new();
     for ((opened, job), result) in opened.iter().zip(&jobs).zip(results) {
         let (feed, import) = (job.id.to_string(), opened.import);
-        started.push(match result {
-            Enqueued::Enqueued | Enqueued::Changed => Started { feed, import, was_running: false },
-            Enqueued::Duplicate => join_running(import_queue, fetch_queue, job, import).await?,
+        match result {
+            Enqueued::Enqueued | Enqueued::Changed => {}
+            Enqueued::Duplicate => running.push(started.len()),
             Enqueued::Refused(reason) => return Err(StartError::Refused { feed, reason }),
-        });
+        }
+        started.push(Started { feed, import, was_running: false });
+    }
+    // One after the other, joining a hundred thousand feeds takes longer than whoever asked waits.
+    for positions in running.chunks(JOINS_AT_ONCE) {
+        let joins: Vec<_> = positions
+            .iter()
+            .map(|&at| join_running(import_queue, fetch_queue, &jobs[at], started[at].import))
+            .collect();
+        for (&at, joined) in positions.iter().zip(try_join_all(joins).await?) {
+            started[at] = joined;
+        }
     }
     Ok(started)
 }

@@ -103,6 +103,50 @@ impl Queue {
         Ok((!fields.is_empty()).then(|| decode_import(fields)))
     }
 
+    /// Reads imports, in order, in one round trip; `None` for each that was released (or never opened).
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    pub async fn imports(&self, ids: &[ImportId]) -> Result<Vec<Option<ImportState>>, QueueError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        for id in ids {
+            pipeline.cmd("HGETALL").arg(self.keys().import(*id));
+        }
+        let all: Vec<Vec<(Vec<u8>, Vec<u8>)>> = pipeline
+            .query_async(&mut self.connection())
+            .await
+            .map_err(|cause| QueueError::from_redis("HGETALL", cause))?;
+        Ok(all.into_iter().map(|fields| (!fields.is_empty()).then(|| decode_import(fields))).collect())
+    }
+
+    /// Ids of imports that are not recorded yet, newest first, with the time of opening: up to `limit` of those opened at
+    /// `until` (to the millisecond, included) or before.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`].
+    pub async fn newest_import_ids(
+        &self,
+        until: Option<SystemTime>,
+        limit: usize,
+    ) -> Result<Vec<(ImportId, SystemTime)>, QueueError> {
+        let until = until.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let rows: Vec<(String, f64)> = redis::cmd("ZREVRANGEBYSCORE")
+            .arg(self.keys().imports())
+            .arg(until.map_or_else(|| "+inf".to_owned(), |at| super::millis(at).to_string()))
+            .arg("-inf")
+            .arg("WITHSCORES")
+            .arg("LIMIT")
+            .arg(0)
+            .arg(limit)
+            .query_async(&mut self.connection())
+            .await
+            .map_err(|cause| QueueError::from_redis("ZREVRANGEBYSCORE", cause))?;
+        Ok(read_ids(rows))
+    }
+
     /// Ids of imports that are not recorded yet, oldest first, with the time of opening: a page of `limit` from `offset`.
     ///
     /// # Errors
@@ -138,9 +182,7 @@ impl Queue {
             .query_async(&mut self.connection())
             .await
             .map_err(|cause| QueueError::from_redis("ZRANGE", cause))?;
-        // A member that is no id was not put there by us, and must not hide the others.
-        let read = |(id, ms): (String, f64)| Some((id.parse().ok()?, UNIX_EPOCH + Duration::from_millis(ms as u64)));
-        Ok(rows.into_iter().filter_map(read).collect())
+        Ok(read_ids(rows))
     }
 
     /// Seals an import whose fetch will not do it any more, because of `error`. Returns whether it had to be.
@@ -193,6 +235,13 @@ impl Queue {
         call.arg(id.to_string()).arg(condition);
         Ok(call.run(&mut self.connection()).await?.decode::<u8>()? == 1)
     }
+}
+
+/// Members of a zset of imports with their times. One that is no id was not put there by us, and must not hide the
+/// others.
+fn read_ids(rows: Vec<(String, f64)>) -> Vec<(ImportId, SystemTime)> {
+    let read = |(id, ms): (String, f64)| Some((id.parse().ok()?, UNIX_EPOCH + Duration::from_millis(ms as u64)));
+    rows.into_iter().filter_map(read).collect()
 }
 
 fn decode_import(fields: Vec<(Vec<u8>, Vec<u8>)>) -> ImportState {

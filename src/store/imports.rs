@@ -112,6 +112,15 @@ pub struct ImportFailure {
     pub reason: String,
 }
 
+/// Which imports are listed; without any field all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ImportFilter<'a> {
+    /// Those of this feed.
+    pub feed: Option<&'a str>,
+    /// Those of this run.
+    pub run: Option<&'a str>,
+}
+
 impl Store {
     /// Writes import records, each whole, in place of what is stored under its id.
     ///
@@ -143,10 +152,20 @@ impl Store {
     /// # Errors
     /// [`StoreError::is_outage`] holds for all of them.
     pub async fn list_imports(&self, limit: u32, feed: Option<&str>) -> Result<Vec<ImportRecord>, StoreError> {
+        self.list_imports_of(ImportFilter { feed, run: None }, limit).await
+    }
+
+    /// Reads the latest imports that the filter lets through, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::is_outage`] holds for all of them.
+    pub async fn list_imports_of(&self, wanted: ImportFilter<'_>, limit: u32) -> Result<Vec<ImportRecord>, StoreError> {
         if limit == 0 {
             return Ok(Vec::new()); // to MongoDB, a limit of 0 is none
         }
-        let filter = feed.map_or_else(Document::new, |feed| doc! { "feed": feed });
+        let mut filter = Document::new();
+        filter.extend(wanted.feed.map(|feed| ("feed".to_owned(), feed.into())));
+        filter.extend(wanted.run.map(|run| ("run".to_owned(), run.into())));
         let records = self.database.collection::<ImportRecord>(IMPORTS);
         let find = records.find(filter).sort(doc! { "startedAt": -1 }).limit(i64::from(limit));
         self.call("a read of import records", async { find.await?.try_collect().await }).await

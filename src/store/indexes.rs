@@ -5,6 +5,7 @@
 //! | `jobs` | `{source, guid}` unique | writing by identity; without it the same item is stored twice |
 //! | `imports` | `{startedAt}`, expires | the newest first; old records go away |
 //! | `imports` | `{feed, startedAt}` | the newest of one feed |
+//! | `imports` | `{run, startedAt}` | those that were started together |
 //!
 //! `feeds` is read by `_id`. There are no others: each costs every write, and which fields readers query is theirs to
 //! know and to index.
@@ -45,7 +46,7 @@ struct Wanted {
     what: &'static str,
 }
 
-fn wanted() -> [Wanted; 3] {
+fn wanted() -> [Wanted; 4] {
     [
         Wanted {
             collection: JOBS,
@@ -67,6 +68,13 @@ fn wanted() -> [Wanted; 3] {
             options: IndexOptions::default(),
             fields: "feed, startedAt",
             what: "on feed and startedAt",
+        },
+        Wanted {
+            collection: IMPORTS,
+            keys: doc! { "run": 1, "startedAt": -1 },
+            options: IndexOptions::default(),
+            fields: "run, startedAt",
+            what: "on run and startedAt",
         },
     ]
 }

@@ -34,7 +34,7 @@ mod update;
 pub use documents::{ItemWrite, WriteResult};
 pub use error::StoreError;
 pub use feeds::FeedStatus;
-pub use imports::{ImportFailure, ImportRecord, ImportStatus};
+pub use imports::{ImportFailure, ImportFilter, ImportRecord, ImportStatus};
 
 /// The collection of items. Its name is the one existing readers of the database know.
 pub const JOBS: &str = "jobs";

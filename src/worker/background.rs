@@ -97,8 +97,10 @@ async fn renew_once(parts: &Parts) -> Result<usize, QueueError> {
     Ok(leases.len() - lost.len())
 }
 
+/// Of these loops the one that is followed: it goes round every few seconds, whatever the configuration says.
 async fn heartbeat(parts: Arc<Parts>) {
     loop {
+        parts.beat.turned();
         let (jobs, _) = parts.leases.totals();
         match parts.queue.heartbeat(&parts.consumer, jobs).await {
             Ok(()) => sleep(HEARTBEAT_INTERVAL).await,

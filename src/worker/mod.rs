@@ -35,6 +35,7 @@ pub use retry_policy::{Growth, RetryPolicy};
 
 use crate::error::chain;
 use crate::job::JobId;
+use crate::pulse::{Beat, Pulse};
 use crate::queue::Queue;
 use crate::queue::claim::ClaimLimits;
 use crate::queue::consumers::Consumer;
@@ -95,6 +96,8 @@ pub(crate) struct Parts {
     pub(crate) leases: Leases,
     /// Tells the promoter that a job is due earlier than it knows.
     pub(crate) due_earlier: Notify,
+    /// Told that the heartbeat turns.
+    pub(crate) beat: Beat,
 }
 
 impl<H: Handler> Worker<H> {
@@ -106,8 +109,18 @@ impl<H: Handler> Worker<H> {
             options,
             leases: Leases::default(),
             due_earlier: Notify::new(),
+            beat: Beat::default(),
         };
         Self { parts: Arc::new(parts), handler: Arc::new(handler) }
+    }
+
+    /// Says in `pulse` that its heartbeat turns.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the parts are shared only once it runs, which takes it")]
+    pub fn followed_by(mut self, pulse: &Pulse) -> Self {
+        let parts = Arc::get_mut(&mut self.parts).expect("nobody shares the parts before the worker runs");
+        parts.beat = pulse.follow(format!("worker of {}", parts.queue.name()));
+        self
     }
 
     /// Name of its consumer.

@@ -47,7 +47,8 @@ fn errors(ran: &Ran) -> Vec<&str> {
 
 #[test]
 fn a_redis_that_is_not_there_is_named_without_its_password() {
-    let shell = Shell::new();
+    let mut shell = Shell::new();
+    shell.set("FEEDMILL_LISTEN", "127.0.0.1:0");
     let url = format!("redis://ada:s3cret@{NOTHING}/3");
     for command in [&["queue", "counts"][..], &["import", "list"], &["worker"], &["up"]] {
         let started = Instant::now();
@@ -136,6 +137,7 @@ fn a_mongodb_that_refuses_the_login_says_so_and_the_password_stays_hidden() {
 fn embedded_servers_that_are_not_installed_are_named_before_any_is_started() {
     let mut shell = Shell::new();
     shell.set("PATH", "/nowhere");
+    shell.set("FEEDMILL_LISTEN", "127.0.0.1:0");
     let own = shell.path().join(".feedmill/bin");
     // The folder's real name, as the process sees it.
     let own = shell.path().canonicalize().unwrap().join(own.strip_prefix(shell.path()).unwrap());

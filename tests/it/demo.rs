@@ -113,7 +113,10 @@ fn the_demo_brings_all_then_nothing_then_the_one_item_that_was_edited() {
 async fn cleaning_up_ends_the_servers_that_a_killed_feedmill_left() {
     let demo = Demo::new();
     let mut up = demo.0.command(BINARY);
-    up.args(["up", "--embedded"]).env_remove("WORKER_BATCH_SIZE").stdout(Stdio::null()).stderr(Stdio::null());
+    up.args(["up", "--embedded", "--listen", "127.0.0.1:0"])
+        .env_remove("WORKER_BATCH_SIZE")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut up = up.spawn().unwrap();
     eventually("its servers run", PATIENCE, async || demo.path(".feedmill/embedded.env").exists().then_some(())).await;
     let ran = demo.run("scripts/clean-demo.sh");

@@ -33,4 +33,5 @@ mod schedules;
 mod embedded;
 
 mod cli;
+mod http_api;
 mod demo;

@@ -405,7 +405,7 @@ async fn indexes_are_created_once_and_one_of_another_name_is_used() {
         async move { collection.list_index_names().await.unwrap() }
     };
     assert_eq!(names("jobs").await, ["_id_", "by_source"]);
-    assert_eq!(names("imports").await, ["_id_", "startedAt_1", "feed_1_startedAt_-1"]);
+    assert_eq!(names("imports").await, ["_id_", "startedAt_1", "feed_1_startedAt_-1", "run_1_startedAt_-1"]);
 }
 
 fn import(id: &str, feed: &str, started: &str) -> ImportRecord {

@@ -7,6 +7,7 @@ use std::{
 
 pub(crate) mod eventually;
 pub(crate) mod feed_server;
+pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod servers;
 pub(crate) mod shell;

@@ -84,6 +84,8 @@ impl Mill {
         mill.set("redis.prefix", redis_prefix());
         mill.set("mongodb.uri", mill.mongodb_uri.clone());
         mill.set("mongodb.database", mill.database.clone());
+        // tests run beside each other
+        mill.set("http.listen", "127.0.0.1:0");
         for queue in ["job_import_queue", "feed_fetch_queue"] {
             for (key, value) in [
                 ("lock_duration", "2s"),

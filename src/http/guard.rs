@@ -1,0 +1,154 @@
+//! Who may ask, and who may change something.
+//!
+//! | rule | keeps out | answer |
+//! |---|---|---|
+//! | with a token: `Authorization: Bearer TOKEN` | who does not know it | 401 |
+//! | without: `Host` is `localhost` or a loopback address | a web page whose host name was pointed at this machine | 403 |
+//! | to change something: `Origin`, where there is one, is this very host | pages of other sites | 403 |
+//! | to change something: the body is JSON, and says so | HTML forms, which need no permission to be sent | 415 |
+//!
+//! A proxy in front must pass `Host` on as the browser sent it. Health checks are not guarded.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use subtle::ConstantTimeEq as _;
+
+use super::{ApiError, App};
+use crate::config::Secret;
+
+/// Lets a request through to its route, or answers why not.
+pub(super) async fn check(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    // An address in the request line wins over the header, as in HTTP.
+    let named = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    let named = named.or_else(|| request.headers().get(header::HOST).map(HeaderValue::as_bytes));
+    let host = named.map(String::from_utf8_lossy);
+    match may_pass(request.method(), host.as_deref(), request.headers(), app.token.as_ref()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+fn may_pass(method: &Method, host: Option<&str>, headers: &HeaderMap, token: Option<&Secret>) -> Result<(), ApiError> {
+    match token {
+        Some(token) if !shows(headers, token) => return Err(ApiError::Unauthorized),
+        // Only what is no browser leaves the host out.
+        None if !host.is_none_or(is_loopback) => {
+            return Err(ApiError::ForeignHost(host.unwrap_or_default().to_owned()));
+        }
+        _ => {}
+    }
+    if method.is_safe() {
+        return Ok(());
+    }
+    if let Some(origin) = headers.get(header::ORIGIN) {
+        let origin = String::from_utf8_lossy(origin.as_bytes());
+        let own = origin.split_once("://").map(|(_, authority)| authority);
+        if !own.zip(host).is_some_and(|(own, host)| own.eq_ignore_ascii_case(host)) {
+            return Err(ApiError::ForeignOrigin(origin.into_owned()));
+        }
+    }
+    // A body without a type is looked at by whoever reads it: there may be none.
+    match headers.get(header::CONTENT_TYPE) {
+        Some(_) if !is_json(headers) => Err(ApiError::NotJson),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the request says that its body is JSON.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = content_type.and_then(|value| value.split(';').next());
+    media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn shows(headers: &HeaderMap, token: &Secret) -> bool {
+    let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    let Some((scheme, shown)) = shown.split_at_checked("Bearer ".len()) else { return false };
+    // How long the comparison takes tells nothing of how much of it was right.
+    scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(shown.trim_ascii().ct_eq(token.expose().as_bytes()))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: &str = "127.0.0.1:4000";
+
+    fn status(method: &Method, host: &str, headers: &[(&'static str, &str)], token: Option<&str>) -> u16 {
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap()))
+            .collect();
+        let passed = may_pass(method, Some(host), &headers, token.map(Secret::new).as_ref());
+        passed.map_or_else(|error| error.into_response().status().as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn only_the_very_token_opens() {
+        for (shown, expected) in [
+            ("Bearer s3cret", 200),
+            ("bearer s3cret", 200),
+            ("Bearer s3cre", 401),
+            ("Bearer s3cret2", 401),
+            ("Bearer ", 401),
+            ("Bearer", 401),
+            ("Basic s3cret", 401),
+            ("s3cret", 401),
+        ] {
+            let asked = status(&Method::GET, "feeds.example", &[("authorization", shown)], Some("s3cret"));
+            assert_eq!(asked, expected, "{shown:?}");
+        }
+        assert_eq!(status(&Method::GET, OWN, &[], Some("s3cret")), 401);
+    }
+
+    #[test]
+    fn without_a_token_only_names_of_this_machine_are_answered() {
+        for own in [OWN, "localhost", "LocalHost:80", "[::1]:4000", "127.8.9.1"] {
+            assert_eq!(status(&Method::GET, own, &[], None), 200, "{own}");
+        }
+        for foreign in ["rebound.example:4000", "localhost.example", "10.0.0.1", "127.0.0.1.example", "", "a b"] {
+            assert_eq!(status(&Method::GET, foreign, &[], None), 403, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn only_a_page_of_this_very_host_may_change_something() {
+        let post = |host, origin| status(&Method::POST, host, &[("origin", origin)], None);
+        assert_eq!(post(OWN, "http://127.0.0.1:4000"), 200);
+        assert_eq!(post("localhost:4000", "http://LOCALHOST:4000"), 200);
+        for foreign in
+            ["http://127.0.0.1:4001", "https://evil.example", "null", "", "http://127.0.0.1:4000.evil.example"]
+        {
+            assert_eq!(post(OWN, foreign), 403, "{foreign}");
+        }
+        assert_eq!(
+            status(&Method::GET, OWN, &[("origin", "https://evil.example")], None),
+            200,
+            "to read changes nothing"
+        );
+    }
+
+    #[test]
+    fn what_a_form_can_send_is_refused() {
+        let post = |content_type| status(&Method::POST, OWN, &[("content-type", content_type)], None);
+        for json in ["application/json", "Application/JSON; charset=utf-8"] {
+            assert_eq!(post(json), 200, "{json}");
+        }
+        for form in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""] {
+            assert_eq!(post(form), 415, "{form}");
+        }
+    }
+}
