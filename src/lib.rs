@@ -32,6 +32,7 @@ pub mod config;
 pub mod demo;
 pub mod embedded;
 pub mod error;
+pub mod metrics;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;

@@ -12,6 +12,7 @@ use crate::feed::Feed;
 use crate::feed::fetch::{FetchError, FetchLimits, Fetcher};
 use crate::feed::schedule::{Schedule, ScheduleError};
 use crate::import::{Feeds, FetchFeed, Recorder, StoreItems, forget_item};
+use crate::metrics::work::FetchMetrics;
 use crate::queue::claim::ClaimLimits;
 use crate::queue::dead_letter::Retention;
 use crate::queue::{Events, Queue, QueueError, Redis};
@@ -159,6 +160,7 @@ impl Pipeline {
             remember: self.remember,
             payload_max_bytes: self.payload_max_bytes,
         };
+        FetchMetrics::register();
         let fetching = Worker::new(fetch, Single(fetch_feed), self.fetch_options);
         let storing = Worker::new(import, StoreItems::new(self.store, self.payload_max_bytes), self.import_options);
         let (fetched, stored, ()) =

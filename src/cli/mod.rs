@@ -20,6 +20,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Overrides, Sources};
 use crate::error::chain;
+use crate::metrics::server::ServerError;
 use crate::pipeline::PipelineError;
 use crate::queue::QueueError;
 use crate::store::StoreError;
@@ -137,6 +138,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<ConfigError>()
             || cause.is::<UsageError>()
+            || matches!(cause.downcast_ref(), Some(ServerError::NoToken { .. }))
             || cause.downcast_ref().is_some_and(is_queue_usage)
             || cause.downcast_ref().is_some_and(is_store_usage)
             // A transparent error stands in the chain in the place of the one it holds.

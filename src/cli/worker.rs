@@ -6,13 +6,16 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::Globals;
+use crate::metrics;
+use crate::metrics::server::Server;
 use crate::pipeline::Pipeline;
 use crate::shutdown;
 
 /// Run the workers of both queues
 ///
 /// Start as many processes as you like, on as many hosts. Ends on SIGTERM or Ctrl-C: what is held is finished or given
-/// back first. A second signal ends at once.
+/// back first. A second signal ends at once. With FEEDMILL_METRICS_LISTEN=127.0.0.1:9100 it exports what it does on
+/// http://127.0.0.1:9100/metrics.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill worker --concurrency 20
@@ -25,6 +28,12 @@ pub(super) struct WorkerArgs {
 
 pub(super) async fn run(globals: &Globals, args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signal().context("cannot handle signals")?;
-    Pipeline::connect(&globals.load(args.concurrency)?).await?.run(shutdown).await;
+    let config = globals.load(args.concurrency)?;
+    // Answers until everything has ended: the numbers of the end are of interest too.
+    let _metrics = match config.http.metrics_listen {
+        Some(address) => Some(Server::start(address, metrics::record()?, config.http.token.clone()).await?),
+        None => None,
+    };
+    Pipeline::connect(&config).await?.run(shutdown).await;
     Ok(ExitCode::SUCCESS)
 }
