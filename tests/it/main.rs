@@ -29,6 +29,7 @@ mod crash;
 mod outage;
 mod ending;
 mod embedded;
+mod metrics;
 
 mod cli;
 mod demo;

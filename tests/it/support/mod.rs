@@ -8,6 +8,7 @@ use std::{
 pub(crate) mod eventually;
 pub(crate) mod feed_server;
 pub(crate) mod process;
+pub(crate) mod prometheus;
 pub(crate) mod servers;
 pub(crate) mod shell;
 pub(crate) mod wait;

@@ -204,13 +204,18 @@ impl Mill {
 
     /// The queues, as another program of this configuration sees them.
     pub(crate) async fn queues(&self) -> Queues {
+        Queues::open(&self.config()).await.unwrap()
+    }
+
+    /// The configuration, as a process reads it.
+    pub(crate) fn config(&self) -> Config {
         let sources = Sources {
             config_flag: Some(self.config_path()),
             directory: self.folder.path().to_owned(),
             env: &|_| None,
             flags: Overrides::default(),
         };
-        Queues::open(&Config::load(&sources).unwrap()).await.unwrap()
+        Config::load(&sources).unwrap()
     }
 
     /// The store of this configuration.
