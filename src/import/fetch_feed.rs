@@ -195,7 +195,7 @@ impl FetchFeed {
             Validators::default()
         };
         let request = FetchRequest { url: feed.url.clone(), moved_to, headers: feed.headers.clone(), validators };
-        let began = Instant::now();
+        let asked_at = Instant::now();
         let end = match self.fetcher.fetch(&request).await {
             Ok(Fetched::NotModified { moved_to, .. }) => {
                 FetchEnd { status: Some(304), moved_to: moved_to.map(String::from), result: Ok(Content::NotModified) }
@@ -224,7 +224,7 @@ impl FetchFeed {
                 result: Err(Failure { reason: chain(&error), next: error.next() }),
             },
         };
-        FetchMetrics::fetched(end.status, began.elapsed());
+        FetchMetrics::fetched(end.status, asked_at.elapsed());
         end
     }
 }

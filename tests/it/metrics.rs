@@ -77,7 +77,7 @@ async fn scrape(address: SocketAddr) -> String {
 }
 
 /// The number of one series (`name{label="value"}`).
-fn number(text: &str, series: &str) -> f64 {
+fn number(text: &str, series: &str) -> u64 {
     let of_series = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     of_series.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
 }
@@ -171,7 +171,7 @@ async fn prometheus_scrapes_what_is_exported_and_every_expression_of_the_dashboa
         assert_eq!(text.matches(&format!("# HELP {} ", family.name)).count(), 1, "{}", family.name);
     }
     let findings = findings(&text);
-    assert!(findings.iter().all(|finding| finding.starts_with("bullmq_job_count ")), "{findings:?}");
+    assert!(matches!(findings.as_slice(), [one] if one.starts_with("bullmq_job_count ")), "{findings:?}");
 
     let dashboard: Value = serde_json::from_str(include_str!("../../grafana/dashboards/feedmill.json")).unwrap();
     let targets = dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap());
@@ -209,7 +209,7 @@ async fn after_an_import_with_failing_items_all_who_count_tell_the_same_story() 
     let counts: Value = serde_json::from_str(&mill.run_ok(&["queue", "counts", "--json"]).await).unwrap();
     let text = eventually("readings from after the import", PATIENCE, async || {
         let text = up.scrape().await;
-        (number(&text, &format!("bullmq_job_count{{queue=\"{IMPORT}\",state=\"failed\"}}")) > 19.0).then_some(text)
+        (number(&text, &format!("bullmq_job_count{{queue=\"{IMPORT}\",state=\"failed\"}}")) > 19).then_some(text)
     })
     .await;
     for queue in [IMPORT, FETCH] {
@@ -217,14 +217,14 @@ async fn after_an_import_with_failing_items_all_who_count_tell_the_same_story() 
             ["active", "completed", "delayed", "failed", "paused", "prioritized", "waiting", "waiting-children"];
         for state in states {
             let exported = number(&text, &format!("bullmq_job_count{{queue=\"{queue}\",state=\"{state}\"}}"));
-            assert_eq!(Some(exported), counts[queue][state].as_f64(), "{queue} {state}");
+            assert_eq!(Some(exported), counts[queue][state].as_u64(), "{queue} {state}");
         }
         let of = |name: &str| number(&text, &format!("{name}{{queue=\"{queue}\"}}"));
-        let total = |name: &str| counts[queue]["totals"][name].as_f64().unwrap_or(0.0);
+        let total = |name: &str| counts[queue]["totals"][name].as_u64().unwrap_or(0);
         assert_eq!(of("bullmq_job_completed_total"), total("completed"), "{queue}");
         assert_eq!(of("bullmq_job_failed_total"), total("failed"), "{queue}");
         assert_eq!(of("bullmq_jobs_processed_total"), total("completed") + total("failed"), "{queue}");
-        assert_eq!(of("bullmq_queue_size"), 0.0, "{queue}");
+        assert_eq!(of("bullmq_queue_size"), 0, "{queue}");
         assert_eq!(of("feedmill_retries_total"), total("retried"), "{queue}");
         // One process did everything, so what it did itself is what Redis counted.
         let settled =
@@ -234,14 +234,14 @@ async fn after_an_import_with_failing_items_all_who_count_tell_the_same_story() 
         assert_eq!(settled("retried"), total("retried"), "{queue}");
     }
     let import = |name: &str| number(&text, &format!("{name}{{queue=\"{IMPORT}\"}}"));
-    assert_eq!((import("bullmq_job_completed_total"), import("bullmq_job_failed_total")), (180.0, 20.0));
-    assert_eq!((import("feedmill_dead_letters"), import("feedmill_consumers_alive")), (20.0, 1.0));
-    assert_eq!(import("feedmill_job_wait_seconds_count"), 200.0, "each job had one first handling");
-    assert_eq!(number(&text, "feedmill_documents_total{result=\"inserted\"}"), 180.0);
-    assert_eq!(number(&text, "feedmill_fetched_items_total{class=\"new\"}"), 200.0);
-    assert_eq!(number(&text, "feedmill_fetches_total{status=\"2xx\"}"), 1.0);
+    assert_eq!((import("bullmq_job_completed_total"), import("bullmq_job_failed_total")), (180, 20));
+    assert_eq!((import("feedmill_dead_letters"), import("feedmill_consumers_alive")), (20, 1));
+    assert_eq!(import("feedmill_job_wait_seconds_count"), 200, "each job had one first handling");
+    assert_eq!(number(&text, "feedmill_documents_total{result=\"inserted\"}"), 180);
+    assert_eq!(number(&text, "feedmill_fetched_items_total{class=\"new\"}"), 200);
+    assert_eq!(number(&text, "feedmill_fetches_total{status=\"2xx\"}"), 1);
     let enqueued = format!("feedmill_enqueued_total{{queue=\"{IMPORT}\",result=\"enqueued\"}}");
-    assert_eq!(number(&text, &enqueued), 200.0);
+    assert_eq!(number(&text, &enqueued), 200);
     up.stop().await;
 }
 
@@ -269,10 +269,10 @@ async fn a_worker_exports_what_it_did_and_leaves_what_redis_says_to_others() {
         assert_eq!(is_exported(&before, family), family.whose == Whose::Process, "{}", family.name);
     }
     let done = format!("feedmill_jobs_settled_total{{queue=\"{IMPORT}\",outcome=\"done\"}}");
-    assert_eq!(number(&before, &done), 0.0, "exported before the first one");
+    assert_eq!(number(&before, &done), 0, "exported before the first one");
     mill.fetch(&["a"]).await;
     mill.through(&mill.queues().await).await;
-    assert_eq!(number(&scrape(address).await, &done), 3.0);
+    assert_eq!(number(&scrape(address).await, &done), 3);
     worker.term();
     let (status, _) = worker.wait(PATIENCE).await;
     assert_eq!(status.code(), Some(0));
@@ -310,18 +310,18 @@ async fn while_redis_is_away_its_numbers_are_missing_and_that_is_said() {
     let queue = queue_at(&redis.url()).await;
     let exported = metrics::record().unwrap().with_queues(QueueReadings::new([queue]));
     let server = Server::start(LOOPBACK, exported, None).await.unwrap();
-    assert_eq!(number(&scrape(server.address).await, "feedmill_redis_up"), 1.0);
+    assert_eq!(number(&scrape(server.address).await, "feedmill_redis_up"), 1);
     redis.kill9();
     let without = eventually("the reading is over a second old", PATIENCE, async || {
         let text = scrape(server.address).await;
-        (number(&text, "feedmill_redis_up") < 0.5).then_some(text)
+        (number(&text, "feedmill_redis_up") == 0).then_some(text)
     })
     .await;
     assert!(!without.contains("bullmq_"), "{without}");
     assert!(without.contains("feedmill_build_info"), "what the process knows itself stays");
     redis.restart();
     eventually("Redis answers again", PATIENCE, async || {
-        (number(&scrape(server.address).await, "feedmill_redis_up") > 0.5).then_some(())
+        (number(&scrape(server.address).await, "feedmill_redis_up") == 1).then_some(())
     })
     .await;
 }
