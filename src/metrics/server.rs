@@ -59,7 +59,7 @@ impl Server {
     /// # Errors
     /// [`ServerError`].
     pub async fn start(address: SocketAddr, metrics: Metrics, token: Option<Secret>) -> Result<Self, ServerError> {
-        if token.is_none() && !address.ip().is_loopback() {
+        if token.is_none() && !address.ip().to_canonical().is_loopback() {
             return Err(ServerError::NoToken { address });
         }
         let failed = |cause| ServerError::Listen { address, cause };
