@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::error::chain;
 use crate::feed::Feed;
-use crate::feed::fetch::{FetchError, FetchRequest, Fetched, Fetcher, Next, Validators};
+use crate::feed::fetch::{FetchError, FetchRequest, Fetched, Fetcher, Next, Room, Validators};
 use crate::feed::parse::{self, Hints, ParseError};
 use crate::feed::seen::{self, SeenMap};
 use crate::item::Item;
@@ -70,7 +70,12 @@ struct FetchEnd {
 
 enum Content {
     NotModified,
-    Items { items: Vec<Item>, validators: Validators },
+    /// With the room that a large feed takes until its items are in the queue.
+    Items {
+        items: Vec<Item>,
+        validators: Validators,
+        room: Room,
+    },
 }
 
 /// A fetch that failed, and what comes next.
@@ -152,7 +157,7 @@ impl FetchFeed {
         let fetch = Fetch { handler: self, feed, address, import, begun: &begun, remember };
         match end.result {
             Ok(Content::NotModified) => fetch.finish_unmodified(end.status, end.moved_to).await?,
-            Ok(Content::Items { items, validators }) => {
+            Ok(Content::Items { items, validators, room: _room }) => {
                 fetch.import_items(items, task.force, &validators, end.status, end.moved_to).await?;
             }
             Err(Failure { reason, next }) => {
@@ -203,13 +208,14 @@ impl FetchFeed {
             Ok(Fetched::Body { bytes, content_type, validators, final_url, moved_to, status }) => {
                 // A large document takes a while: not on the threads that everything else runs on.
                 let (source, name) = (feed.source.clone(), feed.name.clone());
+                let room = bytes.room();
                 let parsed = tokio::task::spawn_blocking(move || {
                     let hints = Hints { content_type: content_type.as_deref(), base_url: Some(&final_url) };
                     parse::parse(&bytes, &hints).map(|parsed| parsed.into_items(&source, &name))
                 })
                 .await;
                 let result = match parsed {
-                    Ok(Ok(items)) => Ok(Content::Items { items, validators }),
+                    Ok(Ok(items)) => Ok(Content::Items { items, validators, room }),
                     Ok(Err(error)) => Err(unreadable(feed, &error)),
                     Err(error) => Err(Failure { reason: format!("the parser failed: {error}"), next: Next::Fail }),
                 };

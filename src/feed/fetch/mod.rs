@@ -13,20 +13,25 @@
 //! Called by the fetch handler. *Not here:* when to fetch, retries, refusing private addresses, and everything about the
 //! document itself.
 
+mod body;
 mod error;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, StatusCode, redirect};
 use url::Url;
 
+pub use body::{Body, Room};
 pub(super) use error::shown;
 pub use error::{Cause, FetchError, Next};
 
 use super::parse::date;
+use body::Rooms;
 
 /// What the fetcher says it accepts: the formats it reads first, then what servers mislabel feeds as.
 const ACCEPT: &str = "application/rss+xml, application/atom+xml, application/xml;q=0.9, text/xml;q=0.9, */*;q=0.1";
@@ -116,7 +121,7 @@ pub enum Fetched {
     /// A document.
     Body {
         /// Its bytes, content encoding undone.
-        bytes: Vec<u8>,
+        bytes: Body,
         /// `Content-Type` as received.
         content_type: Option<String>,
         /// To be sent next time.
@@ -136,6 +141,23 @@ pub enum Fetched {
 pub struct Fetcher {
     client: Client,
     limits: FetchLimits,
+    rooms: Rooms,
+}
+
+/// Until when a fetch must be through. What it waits for us does not count.
+struct Deadline {
+    at: Instant,
+    url: String,
+    limit: Duration,
+}
+
+impl Deadline {
+    async fn within<T>(&self, step: impl Future<Output = Result<T, FetchError>>) -> Result<T, FetchError> {
+        match tokio::time::timeout_at(self.at, step).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(FetchError::Timeout { url: self.url.clone(), limit: self.limit }),
+        }
+    }
 }
 
 impl Fetcher {
@@ -152,7 +174,7 @@ impl Fetcher {
             .default_headers(HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(ACCEPT))]))
             .build()
             .map_err(FetchError::SetUp)?;
-        Ok(Self { client, limits })
+        Ok(Self { client, limits, rooms: Rooms::new() })
     }
 
     /// Makes one fetch, following redirects.
@@ -165,22 +187,20 @@ impl Fetcher {
     /// Safe: dropping it closes the connection.
     pub async fn fetch(&self, request: &FetchRequest) -> Result<Fetched, FetchError> {
         let limit = self.limits.total_timeout;
-        match tokio::time::timeout(limit, self.follow(request)).await {
-            Ok(result) => result,
-            Err(_elapsed) => Err(FetchError::Timeout { url: error::shown(&request.url), limit }),
-        }
+        let deadline = Deadline { at: Instant::now() + limit, url: error::shown(&request.url), limit };
+        self.follow(request, deadline).await
     }
 
     /// Requests the URL, then where it redirects to, until something else comes.
-    async fn follow(&self, request: &FetchRequest) -> Result<Fetched, FetchError> {
+    async fn follow(&self, request: &FetchRequest, deadline: Deadline) -> Result<Fetched, FetchError> {
         let headers = own_headers(request)?;
         let mut url = request.moved_to.as_ref().unwrap_or(&request.url).clone();
         let mut moved_to = None;
         let mut is_permanent = true;
         for _ in 0..=self.limits.redirects_max {
-            let response = self.get(&url, &headers, request).await?;
+            let response = deadline.within(self.get(&url, &headers, request)).await?;
             let Some(target) = redirect_target(&response, &url)? else {
-                return self.read(response, url, moved_to, request).await;
+                return self.read(response, url, moved_to, request, deadline).await;
             };
             is_permanent &= matches!(response.status(), StatusCode::MOVED_PERMANENTLY | StatusCode::PERMANENT_REDIRECT);
             if is_permanent {
@@ -219,6 +239,7 @@ impl Fetcher {
         final_url: Url,
         moved_to: Option<Url>,
         request: &FetchRequest,
+        deadline: Deadline,
     ) -> Result<Fetched, FetchError> {
         let status = response.status();
         let validators = Validators::of(response.headers());
@@ -239,12 +260,12 @@ impl Fetcher {
         }
         let content_type = response.headers().get(header::CONTENT_TYPE);
         let content_type = content_type.and_then(|value| Some(value.to_str().ok()?.to_owned()));
-        let bytes = self.body(response, &final_url).await?;
+        let bytes = self.body(response, &final_url, deadline).await?;
         Ok(Fetched::Body { bytes, content_type, validators, final_url, moved_to, status: status.as_u16() })
     }
 
     /// The decoded body, up to the limit. A chunk comes from the decoder's small buffer, so a bomb is met early.
-    async fn body(&self, mut response: Response, url: &Url) -> Result<Vec<u8>, FetchError> {
+    async fn body(&self, mut response: Response, url: &Url, mut deadline: Deadline) -> Result<Body, FetchError> {
         let limit_bytes = self.limits.body_max_bytes;
         let too_large = || FetchError::TooLarge { url: error::shown(url), limit_bytes };
         // Known only where nothing has to be unpacked.
@@ -252,14 +273,22 @@ impl Fetcher {
         if announced > limit_bytes {
             return Err(too_large());
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
-        while let Some(chunk) = response.chunk().await.map_err(|error| FetchError::body(url, error))? {
-            if (bytes.len() + chunk.len()) as u64 > limit_bytes {
+        let mut body = Body::with_capacity(usize::try_from(announced).unwrap_or(0));
+        loop {
+            let read = async { response.chunk().await.map_err(|error| FetchError::body(url, error)) };
+            let Some(chunk) = deadline.within(read).await? else {
+                return Ok(body);
+            };
+            if (body.len() + chunk.len()) as u64 > limit_bytes {
                 return Err(too_large());
             }
-            bytes.extend_from_slice(&chunk);
+            if body.needs_room_for(chunk.len()) {
+                let waits_from = Instant::now();
+                body.wait_for_room(&self.rooms).await;
+                deadline.at += waits_from.elapsed();
+            }
+            body.push(&chunk);
         }
-        Ok(bytes)
     }
 }
 

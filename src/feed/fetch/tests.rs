@@ -49,7 +49,7 @@ async fn fetch(address: SocketAddr, path: &str) -> Result<Fetched, FetchError> {
 
 async fn body(address: SocketAddr, path: &str) -> Vec<u8> {
     match fetch(address, path).await.expect(path) {
-        Fetched::Body { bytes, .. } => bytes,
+        Fetched::Body { bytes, .. } => bytes.to_vec(),
         Fetched::NotModified { .. } => panic!("{path} is not modified"),
     }
 }
@@ -193,7 +193,7 @@ async fn the_headers_of_a_feed_do_not_leave_its_host() {
         let mut request = request(home, path);
         request.headers.insert("x-token".to_owned(), "s3cret".to_owned());
         let fetched = fetcher(FetchLimits::default()).fetch(&request).await.expect(path);
-        assert!(matches!(fetched, Fetched::Body { bytes, .. } if bytes == arrives.as_bytes()), "{path}");
+        assert!(matches!(fetched, Fetched::Body { bytes, .. } if *bytes == *arrives.as_bytes()), "{path}");
     }
 }
 
@@ -406,4 +406,22 @@ async fn only_http_is_fetched_and_only_http_is_followed() {
     ftp.url = "ftp://a.example/feed".parse().expect("is a URL");
     let error = fetcher(FetchLimits::default()).fetch(&ftp).await.expect_err("no web address");
     assert_eq!(error.next(), Next::Fail);
+}
+
+#[tokio::test]
+async fn a_large_body_waits_for_room_and_the_wait_does_not_count() {
+    let large = || async { "x".repeat(2 * 1024 * 1024) };
+    let request = request(serve(Router::new().route("/feed", get(large))).await, "/feed");
+    let limit = Duration::from_millis(500);
+    let fetcher = fetcher(FetchLimits { total_timeout: limit, ..FetchLimits::default() });
+    let mut in_memory = Vec::new();
+    for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+        in_memory.push(fetcher.fetch(&request).await.expect("there is room"));
+    }
+    let next = fetcher.fetch(&request);
+    tokio::pin!(next);
+    let waited = tokio::time::timeout(2 * limit, &mut next).await;
+    assert!(waited.is_err(), "one more is in memory, or the wait has counted");
+    in_memory.pop();
+    next.await.expect("there is room again");
 }

@@ -1,0 +1,84 @@
+//! The body of an answer, and the room for large ones.
+//!
+//! A body, the document that is parsed from it and its items together take several times the size of the feed. So only a
+//! few large bodies are in memory at a time, as many as can be worked on at once; the others wait with what they have read.
+//! That bounds the memory of a worker, whatever the size of its feeds, and costs nothing where feeds are small.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A body that grows beyond this is large.
+const LARGE_BYTES: usize = 1024 * 1024;
+
+/// A decoded body. While it or its [`Room`] lives, a large one keeps the next from being read.
+#[derive(Clone, Debug, Default)]
+pub struct Body {
+    bytes: Vec<u8>,
+    room: Room,
+}
+
+/// The room that a body takes, to be held for as long as what was made of it is in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Room(Option<Arc<OwnedSemaphorePermit>>);
+
+/// Gives room to large bodies.
+#[derive(Clone, Debug)]
+pub(super) struct Rooms(Arc<Semaphore>);
+
+impl Rooms {
+    /// Room for as many large bodies as there are threads to parse them.
+    pub(super) fn new() -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        Self(Arc::new(Semaphore::new(threads)))
+    }
+}
+
+impl Body {
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes.min(LARGE_BYTES)), room: Room::default() }
+    }
+
+    /// Whether adding `bytes` more has to wait for [`Body::wait_for_room`].
+    pub(super) fn needs_room_for(&self, bytes: usize) -> bool {
+        self.room.0.is_none() && self.bytes.len() + bytes > LARGE_BYTES
+    }
+
+    /// Waits until there is room for one more large body.
+    pub(super) async fn wait_for_room(&mut self, rooms: &Rooms) {
+        let permit = rooms.0.clone().acquire_owned().await;
+        self.room = Room(Some(Arc::new(permit.expect("the semaphore is never closed"))));
+    }
+
+    pub(super) fn push(&mut self, chunk: &[u8]) {
+        self.bytes.extend_from_slice(chunk);
+    }
+
+    /// The room it takes.
+    pub fn room(&self) -> Room {
+        self.room.clone()
+    }
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl PartialEq for Body {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Body {}
+
+impl From<&str> for Body {
+    fn from(text: &str) -> Self {
+        Self { bytes: text.into(), room: Room::default() }
+    }
+}
