@@ -5,9 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::Globals;
-use crate::metrics;
-use crate::metrics::server::Server;
+use super::{Globals, export_metrics};
 use crate::pipeline::Pipeline;
 use crate::shutdown;
 
@@ -29,11 +27,7 @@ pub(super) struct WorkerArgs {
 pub(super) async fn run(globals: &Globals, args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signal().context("cannot handle signals")?;
     let config = globals.load(args.concurrency)?;
-    // Answers until everything has ended: the numbers of the end are of interest too.
-    let _metrics = match config.http.metrics_listen {
-        Some(address) => Some(Server::start(address, metrics::record()?, config.http.token.clone()).await?),
-        None => None,
-    };
+    let _metrics = export_metrics(&config).await?;
     Pipeline::connect(&config).await?.run(shutdown).await;
     Ok(ExitCode::SUCCESS)
 }
