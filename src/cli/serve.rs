@@ -9,6 +9,8 @@ use clap::Args;
 use super::{Globals, reload};
 use crate::http::{self, App};
 use crate::import::ConfiguredFeeds;
+use crate::metrics;
+use crate::metrics::queues::QueueReadings;
 use crate::pipeline::{Queues, feeds, open_store};
 use crate::pulse::Pulse;
 use crate::shutdown;
@@ -39,7 +41,9 @@ pub(super) async fn run(globals: &Globals, args: ServeArgs) -> anyhow::Result<Ex
         tracing::warn!("{warning}");
     }
     let store = open_store(&config).await?;
-    let app = App::new(queues, store, feeds, Pulse::default(), config.http.token);
+    let readings = QueueReadings::new([queues.import.clone(), queues.fetch.clone()]);
+    let exported = metrics::record()?.with_queues(readings);
+    let app = App::new(queues, store, feeds, Pulse::default(), config.http.token).with_metrics(exported);
     http::serve(listener, app, shutdown).await;
     Ok(ExitCode::SUCCESS)
 }
