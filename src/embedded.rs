@@ -1,7 +1,8 @@
 //! Private servers for `feedmill up --embedded`: a redis-server and a mongod of its own, under one folder.
 //!
 //! ```text
-//!   .feedmill/bin/             binaries that `make setup` put there; else those on PATH
+//!   .feedmill/bin/             binaries that `make setup` put there (looked for in the folder, then in the working
+//!                              directory); else those on PATH
 //!   .feedmill/data/redis/      append-only file
 //!   .feedmill/data/mongodb/    database files
 //!   .feedmill/data/servers.json  process ids and ports, to take over servers that a killed `up` left behind
@@ -25,6 +26,8 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
+/// Where `make setup` puts programs, seen from the source folder.
+const SET_UP: &str = ".feedmill/bin";
 /// How long a server may take until it answers; a mongod that recovers its journal needs some of it.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a server may take to end before it is killed.
@@ -335,7 +338,8 @@ impl Kind {
     fn find(self, folder: &Path) -> Result<PathBuf, EmbeddedError> {
         let own = folder.join("bin");
         let on_path = std::env::var_os("PATH").unwrap_or_default();
-        std::iter::once(own.clone())
+        [own.clone(), PathBuf::from(SET_UP)]
+            .into_iter()
             .chain(std::env::split_paths(&on_path))
             .map(|place| place.join(self.program()))
             .find(|program| program.is_file())

@@ -209,3 +209,22 @@ async fn a_leftover_server_that_ends_while_it_is_waited_for_is_started_anew() {
         .await;
     assert_ne!(data.pids()[1], mongod);
 }
+
+#[tokio::test]
+async fn bench_measures_the_whole_path_and_leaves_nothing_behind() {
+    let mill = Mill::new();
+    let data = DataDir::of(&mill);
+    let folder = data.0.to_str().unwrap();
+    let ran =
+        mill.run_ok(&["bench", "--pipeline", "--feeds", "2", "--items", "300", "--data-dir", folder, "--json"]).await;
+    let measured: serde_json::Value = serde_json::from_str(&ran).unwrap();
+    assert_eq!((measured["items"].as_u64(), measured["feeds"].as_u64()), (Some(600), Some(2)));
+    assert!(measured["per_s"].as_f64().unwrap() > 0.0, "{ran}");
+    let names: Vec<_> = measured["processes"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["feed server", "feedmill worker", "redis-server", "mongod"]);
+    for process in measured["processes"].as_array().unwrap() {
+        assert!(process["peak_memory_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{process}");
+    }
+    assert!(!data.0.join("data").exists(), "its data is deleted");
+    assert!(data.pids().is_empty(), "its servers are stopped");
+}
