@@ -11,7 +11,7 @@ use crate::config::{self, Config, QueueConfig};
 use crate::feed::Feed;
 use crate::feed::fetch::{FetchError, FetchLimits, Fetcher};
 use crate::feed::schedule::{Schedule, ScheduleError};
-use crate::import::{Feeds, FetchFeed, Recorder, StoreItems, forget_item};
+use crate::import::{ConfiguredFeeds, Feeds, FetchFeed, Recorder, Scheduler, StoreItems, forget_item};
 use crate::pulse::Pulse;
 use crate::queue::claim::ClaimLimits;
 use crate::queue::dead_letter::Retention;
@@ -36,7 +36,7 @@ pub struct Pipeline {
     /// MongoDB.
     pub store: Store,
     /// The configured feeds.
-    pub feeds: Feeds,
+    pub feeds: ConfiguredFeeds,
     /// Whether the loops turn, once they run.
     pub pulse: Pulse,
     fetcher: Fetcher,
@@ -123,7 +123,7 @@ impl Pipeline {
     /// # Errors
     /// [`PipelineError`]; the text names what cannot be reached and what to do.
     pub async fn connect(config: &Config) -> Result<Self, PipelineError> {
-        let feeds = feeds(config)?;
+        let feeds = ConfiguredFeeds::new(feeds(config)?);
         let fetcher = Fetcher::new(FetchLimits {
             connect_timeout: config.fetch.connect_timeout,
             total_timeout: config.fetch.timeout,
@@ -147,6 +147,11 @@ impl Pipeline {
             remember: config.import_queue.remember,
             payload_max_bytes: config.import_queue.payload_max_bytes,
         })
+    }
+
+    /// What fires the schedules of the feeds.
+    pub fn scheduler(&self) -> Scheduler {
+        Scheduler { fetch_queue: self.queues.fetch.clone(), feeds: self.feeds.clone() }
     }
 
     /// Works on both queues and records imports until `shutdown`, then ends what is held, as far as `shutdown_timeout`

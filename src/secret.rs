@@ -226,6 +226,17 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_secret_by_its_words_and_not_by_its_letters() {
+        for name in ["key", "X-Api-Key", "api_key", "accessToken", "accesstoken", "Authorization", "Set-Cookie", "sig"]
+        {
+            assert!(is_secret_name(name), "{name}");
+        }
+        for name in ["keyword", "author", "q", "passenger", "design", "session_of"] {
+            assert_eq!(is_secret_name(name), name == "session_of", "{name}");
+        }
+    }
+
+    #[test]
     fn debug_and_display_of_secrets_never_show_them() {
         let printed = format!("{:?} {0} {:?} {1}", Secret::new("hunter2"), RedisUrl::new("redis://:hunter2@db"));
         assert!(!printed.contains("hunter2"), "{printed}");

@@ -8,14 +8,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Globals, UsageError, import, output};
 use crate::feed::Feed;
-use crate::import::{FetchTask, StartRequest, Started, find_import, import_json, start};
+use crate::import::{
+    ConfiguredFeeds, FetchTask, Scheduler, StartRequest, Started, find_import, import_json, start, start_due,
+};
 use crate::job::{ImportId, JobId};
 use crate::pipeline::{Pipeline, Queues, feeds};
 use crate::queue::Queue;
@@ -48,7 +49,7 @@ pub(super) struct FetchArgs {
     /// All feeds
     #[arg(long, conflicts_with = "due")]
     all: bool,
-    /// Feeds with a schedule of which a slot has passed since their last fetch
+    /// Feeds with a slot that nobody fired yet, and those with a schedule that were never fetched
     #[arg(long)]
     due: bool,
     /// Import every item, whether it was seen before or not
@@ -87,11 +88,13 @@ pub(super) async fn run(globals: &Globals, args: FetchArgs) -> anyhow::Result<Ex
         Some(pipeline) => pipeline.queues.clone(),
         None => Queues::open(&config).await?,
     };
-    if args.due {
-        wanted = due(&queues.import, wanted).await?;
-    }
     let request = StartRequest { run: String::new(), asked: !args.due || args.wait, force: args.force };
-    let started = start(&queues.import, &queues.fetch, wanted.iter().map(|feed| &**feed), &request).await?;
+    let started = if args.due {
+        let scheduler = Scheduler { fetch_queue: queues.fetch.clone(), feeds: ConfiguredFeeds::new(configured) };
+        start_due(&queues.import, &scheduler, &request).await?
+    } else {
+        start(&queues.import, &queues.fetch, wanted.iter().map(|feed| &**feed), &request).await?
+    };
     for started in started.iter().filter(|started| started.was_running) {
         output::note(&format!("{} is being fetched already", started.feed));
     }
@@ -157,19 +160,6 @@ fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> UsageErro
     }
     let known = if named.is_empty() { "there are none yet, add a [[feed]]".to_owned() } else { named.join(", ") };
     UsageError(format!("there is no feed {name:?} in the configuration; its feeds: {known}"))
-}
-
-async fn due(queue: &Queue, feeds: Vec<Arc<Feed>>) -> anyhow::Result<Vec<Arc<Feed>>> {
-    let now = Timestamp::now();
-    let mut due = Vec::new();
-    for feed in feeds {
-        let Some(schedule) = &feed.schedule else { continue };
-        let last = queue.feed_memory(&feed.name).await?.last_fetch_at.and_then(|at| Timestamp::try_from(at).ok());
-        if schedule.is_due(last, now) {
-            due.push(feed);
-        }
-    }
-    Ok(due)
 }
 
 /// Whether somebody works on both queues.

@@ -10,6 +10,8 @@ mod import;
 mod output;
 mod parse;
 mod queue;
+mod reload;
+mod schedule;
 mod serve;
 mod up;
 mod worker;
@@ -48,7 +50,7 @@ pub struct Cli {
 }
 
 /// Flags of every command; they win over the environment and the configuration file.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 struct Globals {
     /// Configuration [else FEEDMILL_CONFIG, else ./streams.toml]
@@ -75,6 +77,7 @@ enum Command {
     Up(up::UpArgs),
     Serve(serve::ServeArgs),
     Worker(worker::WorkerArgs),
+    Schedule(schedule::ScheduleArgs),
     Fetch(fetch::FetchArgs),
     Parse(parse::ParseArgs),
     /// Look at imports
@@ -102,7 +105,7 @@ impl Cli {
     /// Starts logging as the command and its flags want it.
     pub fn start_logging(&self) {
         let level = match &self.command {
-            Command::Up(_) | Command::Serve(_) | Command::Worker(_) => "info",
+            Command::Up(_) | Command::Serve(_) | Command::Worker(_) | Command::Schedule(_) => "info",
             // Feeds that fail are in its own output.
             Command::Fetch(_) => "warn,feedmill::failed_fetch=error",
             _ => "warn",
@@ -121,6 +124,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Up(args) => up::run(&globals, args).await,
         Command::Serve(args) => serve::run(&globals, args).await,
         Command::Worker(args) => worker::run(&globals, args).await,
+        Command::Schedule(args) => schedule::run(&globals, args).await,
         Command::Fetch(args) => fetch::run(&globals, args).await,
         Command::Parse(args) => Ok(parse::run(&args)),
         Command::Import(command) => import::run(&globals, command).await,

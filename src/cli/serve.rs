@@ -6,15 +6,16 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::Globals;
+use super::{Globals, reload};
 use crate::http::{self, App};
+use crate::import::ConfiguredFeeds;
 use crate::pipeline::{Queues, feeds, open_store};
 use crate::pulse::Pulse;
 use crate::shutdown;
 
 /// Serve HTTP: start imports, look at them, health checks
 ///
-/// Works on nothing itself: `feedmill worker` does. Ends on SIGTERM or Ctrl-C, once open requests are answered. A second
+/// Works on nothing itself: `feedmill worker` does. SIGHUP re-reads the feeds. Ends on SIGTERM or Ctrl-C, once open requests are answered. A second
 /// signal ends at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -31,12 +32,13 @@ pub(super) async fn run(globals: &Globals, args: ServeArgs) -> anyhow::Result<Ex
     let shutdown = shutdown::on_signal().context("cannot handle signals")?;
     let config = globals.load(None)?;
     let listener = http::bind(args.listen.unwrap_or(config.http.listen), config.http.token.as_ref()).await?;
-    let feeds = feeds(&config)?;
+    let feeds = ConfiguredFeeds::new(feeds(&config)?);
     let queues = Queues::open(&config).await?;
     for warning in queues.import.redis().settings_warnings().await {
         tracing::warn!("{warning}");
     }
     let store = open_store(&config).await?;
+    reload::on_hangup(globals, &feeds).context("cannot handle signals")?;
     let app = App::new(queues, store, feeds, Pulse::default(), config.http.token);
     http::serve(listener, app, shutdown).await;
     Ok(ExitCode::SUCCESS)

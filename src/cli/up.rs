@@ -9,7 +9,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::Globals;
+use super::{Globals, reload};
 use crate::config::Secret;
 use crate::embedded::Embedded;
 use crate::http::{self, App};
@@ -18,8 +18,8 @@ use crate::shutdown;
 
 /// Run everything in one process
 ///
-/// For now this is HTTP and the workers of both queues. Ends on SIGTERM or Ctrl-C: what is held is finished or given
-/// back first. A second signal ends at once.
+/// These are HTTP, the workers of both queues and the schedules of the feeds. SIGHUP re-reads the feeds. Ends on SIGTERM
+/// or Ctrl-C: what is held is finished or given back first. A second signal ends at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill up                  with Redis and MongoDB from the configuration
@@ -45,7 +45,8 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
     let config = globals.load(None)?;
     let listener = http::bind(args.listen.unwrap_or(config.http.listen), config.http.token.as_ref()).await?;
     if !args.embedded {
-        work(Pipeline::connect(&config).await?, listener, config.http.token, shutdown).await;
+        let pipeline = Pipeline::connect(&config).await?;
+        work(pipeline, globals, listener, config.http.token, shutdown).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let servers = Embedded::start(&args.data_dir).await?;
@@ -73,7 +74,7 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
             ))
         };
         tokio::select! {
-            () = work(pipeline, listener, config.http.token, shutdown.clone()) => Ok(()),
+            result = work(pipeline, &globals, listener, config.http.token, shutdown.clone()) => result,
             result = died => result,
         }
     };
@@ -83,8 +84,21 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
 }
 
 /// Everything there is, until `shutdown`.
-async fn work(pipeline: Pipeline, listener: TcpListener, token: Option<Secret>, shutdown: CancellationToken) {
+async fn work(
+    pipeline: Pipeline,
+    globals: &Globals,
+    listener: TcpListener,
+    token: Option<Secret>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    reload::on_hangup(globals, &pipeline.feeds).context("cannot handle signals")?;
     let Pipeline { queues, store, feeds, pulse, .. } = pipeline.clone();
     let app = App::new(queues, store, feeds, pulse, token);
-    tokio::join!(http::serve(listener, app, shutdown.clone()), pipeline.run(shutdown));
+    let (scheduler, beat) = (pipeline.scheduler(), pipeline.pulse.follow("scheduler"));
+    tokio::join!(
+        http::serve(listener, app, shutdown.clone()),
+        scheduler.run(shutdown.clone(), beat),
+        pipeline.run(shutdown)
+    );
+    Ok(())
 }

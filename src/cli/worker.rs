@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::Globals;
+use super::{Globals, reload};
 use crate::pipeline::Pipeline;
 use crate::shutdown;
 
 /// Run the workers of both queues
 ///
 /// Start as many processes as you like, on as many hosts. Ends on SIGTERM or Ctrl-C: what is held is finished or given
-/// back first. A second signal ends at once.
+/// back first. A second signal ends at once. SIGHUP re-reads the feeds.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill worker --concurrency 20
@@ -25,6 +25,8 @@ pub(super) struct WorkerArgs {
 
 pub(super) async fn run(globals: &Globals, args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signal().context("cannot handle signals")?;
-    Pipeline::connect(&globals.load(args.concurrency)?).await?.run(shutdown).await;
+    let pipeline = Pipeline::connect(&globals.load(args.concurrency)?).await?;
+    reload::on_hangup(globals, &pipeline.feeds).context("cannot handle signals")?;
+    pipeline.run(shutdown).await;
     Ok(ExitCode::SUCCESS)
 }

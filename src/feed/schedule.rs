@@ -5,6 +5,9 @@
 //!
 //! Where the clock is set back, a pattern that runs at intervals runs in the repeated hour too, and one with a fixed
 //! time runs once. Where it is set forward, a fixed time that does not exist runs when the gap ends.
+//!
+//! A feed is due a little after the time its schedule says, each at its own moment ([`Slot`]), so that all that are
+//! scheduled for nine o'clock do not start in the same second.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,12 +18,18 @@ use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Feed;
 
 /// The interval of `"auto"` until it follows how often a feed changes.
 pub const AUTO_INTERVAL: Duration = Duration::from_mins(30);
 
 /// Shortest interval of `"every …"`: slots are whole seconds.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// A slot is delayed by at most the interval divided by this, so that feeds keep to their schedule.
+const SPREAD_SHARE: u32 = 10;
 
 /// When a feed is due.
 #[derive(Clone, Debug)]
@@ -137,6 +146,46 @@ impl Schedule {
     }
 }
 
+/// One time at which a feed is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// What the schedule says.
+    pub scheduled_at: Timestamp,
+    /// When the feed is due: the same moment after each scheduled time, which follows from the feed's name. At most its
+    /// `spread` later, and at most [a tenth](SPREAD_SHARE) of the time to the next one.
+    pub due_at: Timestamp,
+}
+
+impl Feed {
+    /// The first slot that is due after `at`; `None` without a schedule, or when the calendar ends before it.
+    pub fn slot_after(&self, at: Timestamp) -> Option<Slot> {
+        let schedule = self.schedule.as_ref()?;
+        // What was scheduled before may be due after.
+        let mut scheduled_at = schedule.next_after(at.checked_sub(self.spread).ok()?)?;
+        loop {
+            let following = schedule.next_after(scheduled_at)?;
+            let interval = Duration::try_from(following.duration_since(scheduled_at)).unwrap_or_default();
+            let due_at = scheduled_at.checked_add(self.delay_below(self.spread.min(interval / SPREAD_SHARE))).ok()?;
+            if due_at > at {
+                return Some(Slot { scheduled_at, due_at });
+            }
+            scheduled_at = following;
+        }
+    }
+
+    /// The slot that is due at this very time, if it is one.
+    pub fn slot_at(&self, due_at: Timestamp) -> Option<Slot> {
+        let before = due_at.checked_sub(Duration::from_millis(1)).ok()?;
+        self.slot_after(before).filter(|slot| slot.due_at == due_at)
+    }
+
+    /// The feed's own place in a span, in whole milliseconds.
+    fn delay_below(&self, span: Duration) -> Duration {
+        let place = u128::from(xxh3_64(self.name.as_bytes()));
+        Duration::from_millis(((place * span.as_millis()) >> 64) as u64)
+    }
+}
+
 /// Slots of an interval are its multiples since 1970, so that every process has the same ones without asking.
 fn next_multiple(at: Timestamp, interval: Duration) -> Option<Timestamp> {
     let seconds = i64::try_from(interval.as_secs()).ok()?;
@@ -164,9 +213,11 @@ impl FromStr for Schedule {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
+    use std::{collections::BTreeMap, time::Duration};
 
-    use super::Schedule;
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::{Feed, Schedule};
 
     fn at(text: &str) -> Timestamp {
         text.parse().expect("is a time stamp")
@@ -184,6 +235,78 @@ mod tests {
 
     fn refusal(text: &str, zone: Option<&str>) -> String {
         Schedule::parse(text, zone).expect_err(text).to_string()
+    }
+
+    fn feed(name: &str, schedule: &str, spread: Duration) -> Feed {
+        Feed {
+            name: name.to_owned(),
+            url: "https://example.com/feed".parse().expect("is a URL"),
+            source: name.to_owned(),
+            headers: BTreeMap::new(),
+            schedule: Some(Schedule::parse(schedule, None).expect(schedule)),
+            allow_private: false,
+            spread,
+        }
+    }
+
+    #[test]
+    fn a_feed_is_due_at_the_same_moment_after_each_scheduled_time() {
+        let feed = feed("jobs", "*/15 * * * *", Duration::from_mins(1));
+        let first = feed.slot_after(at("2026-03-01T10:16:00Z")).expect("there are more");
+        // Moves only with the name of the feed, in every version: else an upgrade would fetch feeds twice.
+        assert_eq!(first.scheduled_at, at("2026-03-01T10:30:00Z"));
+        assert_eq!(first.due_at, at("2026-03-01T10:30:08.693Z"));
+        let second = feed.slot_after(first.due_at).expect("there are more");
+        assert_eq!(second.due_at.duration_since(first.due_at), SignedDuration::from_mins(15));
+        // Between a scheduled time and its due time the slot is still to come.
+        assert_eq!(feed.slot_after(first.scheduled_at), Some(first));
+        assert_eq!(feed.slot_at(first.due_at), Some(first));
+        assert_eq!(feed.slot_at(first.scheduled_at), None);
+    }
+
+    #[test]
+    fn feeds_are_spread_over_their_spread_or_a_tenth_of_their_interval_if_that_is_less() {
+        for (schedule, spread, limit) in [
+            ("0 * * * *", Duration::from_mins(1), Duration::from_mins(1)),
+            ("every 2s", Duration::from_mins(1), Duration::from_millis(200)),
+            ("* * * * *", Duration::from_secs(5), Duration::from_secs(5)),
+            ("0 9 * * *", Duration::ZERO, Duration::ZERO),
+        ] {
+            let delays: Vec<Duration> = (0..500)
+                .map(|n| {
+                    let slot = feed(&format!("feed-{n}"), schedule, spread).slot_after(at("2026-03-01T10:16:00Z"));
+                    let slot = slot.expect("there are more");
+                    Duration::try_from(slot.due_at.duration_since(slot.scheduled_at)).expect("it is not before")
+                })
+                .collect();
+            assert!(delays.iter().all(|delay| *delay <= limit), "{schedule}: {delays:?}");
+            for part in 0..10 {
+                let range = limit / 10 * part..limit / 10 * (part + 1);
+                let n_within = delays.iter().filter(|delay| range.contains(*delay)).count();
+                assert!(limit.is_zero() || n_within > 20, "{schedule}: {n_within} in {range:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_slot_is_passed_over_or_met_twice_whatever_its_spread() {
+        // Intervals that differ: a minute, and then most of an hour.
+        for schedule in ["0,1 * * * *", "every 3s", "* * * * * *"] {
+            for name in ["a", "b", "c", "feed-17"] {
+                let feed = feed(name, schedule, Duration::from_mins(1));
+                let parsed = feed.schedule.clone().expect("it has one");
+                let start = at("2026-03-01T10:00:00Z");
+                let (mut scheduled, mut due) = (start, feed.slot_after(start).expect("there are more"));
+                while due.scheduled_at <= start {
+                    due = feed.slot_after(due.due_at).expect("there are more");
+                }
+                for _ in 0..50 {
+                    scheduled = parsed.next_after(scheduled).expect("there are more");
+                    assert_eq!(due.scheduled_at, scheduled, "{schedule} {name}");
+                    due = feed.slot_after(due.due_at).expect("there are more");
+                }
+            }
+        }
     }
 
     #[test]

@@ -99,14 +99,15 @@ fn start_body(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Resul
 }
 
 fn wanted_feeds(app: &App, body: &StartBody) -> Result<Vec<Arc<Feed>>, ApiError> {
-    let Some(names) = &body.feeds else { return Ok(app.feeds.values().cloned().collect()) };
+    let feeds = app.feeds.current();
+    let Some(names) = &body.feeds else { return Ok(feeds.values().cloned().collect()) };
     if names.is_empty() {
         // Whoever computed an empty list does not want all feeds.
         return Err(ApiError::BadRequest("\"feeds\" is empty; leave it out to start all".to_owned()));
     }
     let (mut asked, mut wanted, mut unknown) = (HashSet::new(), Vec::new(), Vec::new());
     for name in names.iter().filter(|name| asked.insert(*name)) {
-        match app.feeds.get(name) {
+        match feeds.get(name) {
             Some(feed) => wanted.push(feed.clone()),
             None => unknown.push(name),
         }

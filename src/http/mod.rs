@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 pub use error::ApiError;
 
 use crate::config::Secret;
-use crate::import::Feeds;
+use crate::import::ConfiguredFeeds;
 use crate::pipeline::Queues;
 use crate::pulse::Pulse;
 use crate::store::Store;
@@ -48,7 +48,7 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub struct App {
     queues: Queues,
     store: Store,
-    feeds: Feeds,
+    feeds: ConfiguredFeeds,
     pulse: Pulse,
     token: Option<Secret>,
     /// Starts of imports under way: each goes on to its end when its client hangs up, or imports would be open without
@@ -93,7 +93,7 @@ pub async fn bind(listen: SocketAddr, token: Option<&Secret>) -> Result<TcpListe
 
 impl App {
     /// `token` is what clients must show; without one everybody on this machine may ask.
-    pub fn new(queues: Queues, store: Store, feeds: Feeds, pulse: Pulse, token: Option<Secret>) -> Self {
+    pub fn new(queues: Queues, store: Store, feeds: ConfiguredFeeds, pulse: Pulse, token: Option<Secret>) -> Self {
         Self { queues, store, feeds, pulse, token, starts: TaskTracker::new() }
     }
 }

@@ -32,7 +32,7 @@ use crate::store::feeds::FeedStatus;
 use crate::worker::{Adoption, JobHandler, Outage};
 
 use super::take_in::TakeIn;
-use super::{Feeds, FetchTask, plain};
+use super::{ConfiguredFeeds, FetchTask, plain};
 
 /// Gaps between slots that are looked at for the longest: a schedule may have several slots a day, a month, a year.
 const GAPS_LOOKED_AT: usize = 12;
@@ -46,7 +46,7 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct FetchFeed {
     /// The configured feeds.
-    pub feeds: Feeds,
+    pub feeds: ConfiguredFeeds,
     /// The HTTP client.
     pub fetcher: Fetcher,
     /// Where items go.
@@ -92,9 +92,10 @@ impl JobHandler for FetchFeed {
             Err(error) => return Ok(Outcome::Fail(format!("the payload is no fetch task: {error}"))),
         };
         let import = task.import(delivery.lease.version);
-        let Some(feed) = self.feeds.get(&task.feed) else {
+        let Some(feed) = self.feeds.find(&task.feed) else {
             let error = format!(
-                "the worker that took it has no feed {:?} in its configuration; workers read theirs when they start",
+                "the worker that took it has no feed {:?} in its configuration; workers read theirs when they start, \
+                 and on SIGHUP",
                 task.feed
             );
             self.import_queue.seal_import(import, &error).await.map_err(redis_outage)?;
@@ -102,7 +103,7 @@ impl JobHandler for FetchFeed {
             return Ok(Outcome::Done);
         };
         let is_last = delivery.job.attempt() >= self.attempts;
-        match self.fetch(feed, &task, import, is_last).await {
+        match self.fetch(&feed, &task, import, is_last).await {
             Ok(outcome) => Ok(outcome),
             Err(error) if error.is_outage() => Err(redis_outage(error)),
             Err(error) if is_last => {
@@ -390,7 +391,7 @@ impl Fetch<'_> {
             source: self.feed.source.clone(),
             last_status: status,
             last_fetch_at: Some(now),
-            next_fetch_at: self.feed.schedule.as_ref().and_then(|schedule| schedule.next_after(now)),
+            next_fetch_at: self.feed.slot_after(now).map(|slot| slot.due_at),
             consecutive_failures: failures,
             last_error: error.map(str::to_owned),
             moved_to: moved_to.filter(|_| error.is_none()).and_then(|url| Some(shown(&url.parse().ok()?))),

@@ -1,6 +1,7 @@
 //! Imports: what happens to a feed from the moment somebody wants it until its record stands in MongoDB.
 //!
 //! ```text
+//!   scheduler ─▶┐ a slot has come: no import yet
 //!   start ──▶ fetch queue ──▶ fetch_feed ──▶ import queue ──▶ store_items ──▶ documents
 //!     │ opens the import        │ seals it                       │ counts it down
 //!     └────────────────────────▶└───────────────────────────────▶└──▶ record: its record in MongoDB
@@ -9,6 +10,8 @@
 //! The two handlers, [`FetchFeed`] and [`StoreItems`], run on the same engine ([`crate::worker`]); here feeds, queue and
 //! store meet.
 
+mod feeds;
+mod scheduler;
 mod start;
 mod fetch_feed;
 mod take_in;
@@ -17,22 +20,17 @@ mod record;
 mod history;
 mod plain;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
+pub use feeds::{ConfiguredFeeds, Feeds};
 pub use fetch_feed::FetchFeed;
 pub use history::{HistoryError, find_import, import_json, list_imports};
 pub use record::{Recorder, import_record};
-pub use start::{StartError, StartRequest, Started, start};
+pub use scheduler::{Fired, Scheduler, Synced};
+pub use start::{StartError, StartRequest, Started, start, start_due};
 pub use store_items::StoreItems;
 
-use crate::feed::Feed;
 use crate::job::{ImportId, JobId, Version};
-
-/// The configured feeds by name.
-pub type Feeds = Arc<BTreeMap<String, Arc<Feed>>>;
 
 /// Payload of a fetch job, as JSON. A plain producer writes `{"feed": "name"}`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,6 +53,16 @@ pub struct FetchTask {
 }
 
 impl FetchTask {
+    /// A fetch that a feed's schedule asks for.
+    pub fn scheduled(feed: &str) -> Self {
+        Self { feed: feed.to_owned(), import: None, run: String::new(), asked: false, force: false }
+    }
+
+    /// As the payload of a job.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a task is strings and flags")
+    }
+
     /// The import it belongs to: the one it names, else one that follows from the version of its job, so that all
     /// attempts have the same.
     #[expect(clippy::missing_panics_doc, reason = "a version is a time after 1970")]

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
+use super::scheduler::Scheduler;
 use crate::feed::Feed;
 use crate::import::FetchTask;
 use crate::job::{Envelope, ImportId, JobId, JobIdError};
 use crate::queue::enqueue::{Enqueued, NewJob};
 use crate::queue::find::{Found, State};
 use crate::queue::imports::Opening;
+use crate::queue::schedulers::{Fire, Firing};
+use crate::queue::scripts::JOBS_PER_CALL_MAX;
 use crate::queue::{Queue, QueueError};
 
 /// A fetch task is a few hundred bytes; feed names are bounded by the configuration.
@@ -75,7 +78,6 @@ pub enum StartError {
 ///
 /// # Errors
 /// [`StartError`].
-#[expect(clippy::missing_panics_doc, reason = "a task is strings and flags, which are JSON")]
 pub async fn start<'f>(
     import_queue: &Queue,
     fetch_queue: &Queue,
@@ -83,37 +85,14 @@ pub async fn start<'f>(
     request: &StartRequest,
 ) -> Result<Vec<Started>, StartError> {
     let feeds: Vec<&Feed> = feeds.into_iter().collect();
-    let openings: Vec<Opening<'_>> = feeds
-        .iter()
-        .map(|feed| Opening { feed: &feed.name, source: &feed.source, run: &request.run, asked: request.asked })
-        .collect();
-    let imports = import_queue.open_imports(&openings).await?;
-    let mut payloads = Vec::with_capacity(feeds.len());
-    for (feed, import) in feeds.iter().zip(&imports) {
-        let task = FetchTask {
-            feed: feed.name.clone(),
-            import: Some(import.to_string()),
-            run: request.run.clone(),
-            asked: request.asked,
-            force: request.force,
-        };
-        let id = JobId::new(&feed.name).map_err(|cause| StartError::Name { feed: feed.name.clone(), cause })?;
-        payloads.push((id, serde_json::to_vec(&task).expect("a task is strings and flags")));
-    }
-    let jobs: Vec<NewJob<'_>> = payloads
-        .iter()
-        .map(|(id, payload)| NewJob {
-            id: id.clone(),
-            envelope: Envelope { payload, ..Envelope::default() },
-            version: None,
-        })
-        .collect();
+    let opened = open(import_queue, &feeds, request).await?;
+    let jobs: Vec<NewJob<'_>> = opened.iter().map(Opened::job).collect();
     let results = fetch_queue.add(&jobs, TASK_BYTES_MAX).await?;
 
     let mut started = Vec::with_capacity(feeds.len());
     let mut running = Vec::new();
-    for ((job, import), result) in jobs.iter().zip(imports).zip(results) {
-        let feed = job.id.to_string();
+    for (opened, result) in opened.iter().zip(results) {
+        let (feed, import) = (opened.id.to_string(), opened.import);
         match result {
             Enqueued::Enqueued | Enqueued::Changed => {}
             Enqueued::Duplicate => running.push(started.len()),
@@ -132,6 +111,89 @@ pub async fn start<'f>(
         }
     }
     Ok(started)
+}
+
+/// Starts imports of the feeds that are due: those with a slot that nobody fired, as the [`Scheduler`] does, and those
+/// that were never fetched. Returns what was started, or ran already at its slot.
+///
+/// A slot counts from its scheduled time, without the feed's spread: whoever calls this once in a while has no second
+/// chance before the next call.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start_due(
+    import_queue: &Queue,
+    scheduler: &Scheduler,
+    request: &StartRequest,
+) -> Result<Vec<Started>, StartError> {
+    scheduler.sync().await?;
+    scheduler.catch_up(import_queue).await?;
+    let (due, now_ms) = scheduler.due().await?;
+    let fetch_queue = &scheduler.fetch_queue;
+    let mut started = Vec::with_capacity(due.len());
+    for due in due.chunks(JOBS_PER_CALL_MAX) {
+        let feeds: Vec<&Feed> = due.iter().map(|due| &*due.feed).collect();
+        let opened = open(import_queue, &feeds, request).await?;
+        let firings: Vec<Firing<'_>> = due
+            .iter()
+            .zip(&opened)
+            .map(|(due, opened)| due.firing(opened.id.clone(), &opened.payload, now_ms))
+            .collect();
+        for (fire, opened) in fetch_queue.fire(&firings).await?.into_iter().zip(&opened) {
+            let (feed, import) = (opened.id.to_string(), opened.import);
+            match fire {
+                Fire::Enqueued => started.push(Started { feed, import, was_running: false }),
+                Fire::Duplicate => {
+                    started.push(join_running(import_queue, fetch_queue, &opened.job(), import).await?);
+                }
+                // Somebody else has fired it since we looked.
+                Fire::NotDue => {
+                    import_queue.release_unused_import(import).await?;
+                }
+                Fire::Refused => {
+                    let reason = "the key of its job holds something else; delete it".to_owned();
+                    return Err(StartError::Refused { feed, reason });
+                }
+            }
+        }
+    }
+    Ok(started)
+}
+
+/// An import that was opened, and the fetch job that is to be its.
+struct Opened {
+    id: JobId,
+    import: ImportId,
+    payload: Vec<u8>,
+}
+
+impl Opened {
+    fn job(&self) -> NewJob<'_> {
+        let envelope = Envelope { payload: &self.payload, ..Envelope::default() };
+        NewJob { id: self.id.clone(), envelope, version: None }
+    }
+}
+
+/// Opens an import for each feed.
+async fn open(import_queue: &Queue, feeds: &[&Feed], request: &StartRequest) -> Result<Vec<Opened>, StartError> {
+    let openings: Vec<Opening<'_>> = feeds
+        .iter()
+        .map(|feed| Opening { feed: &feed.name, source: &feed.source, run: &request.run, asked: request.asked })
+        .collect();
+    let imports = import_queue.open_imports(&openings).await?;
+    let mut opened = Vec::with_capacity(feeds.len());
+    for (feed, import) in feeds.iter().zip(imports) {
+        let task = FetchTask {
+            feed: feed.name.clone(),
+            import: Some(import.to_string()),
+            run: request.run.clone(),
+            asked: request.asked,
+            force: request.force,
+        };
+        let id = JobId::new(&feed.name).map_err(|cause| StartError::Name { feed: feed.name.clone(), cause })?;
+        opened.push(Opened { id, import, payload: task.to_json() });
+    }
+    Ok(opened)
 }
 
 /// The import of the fetch that runs already. If it ended, or is given up, ours is started after all.

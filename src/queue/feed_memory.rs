@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::scripts::{self, Call, element};
+use super::scripts::{self, Call, JOBS_PER_CALL_MAX, element};
 use super::{LISTED_FAILURES_MAX, Queue, QueueError, millis};
 use crate::job::{ImportId, JobId, Version};
 
@@ -250,6 +250,26 @@ impl Queue {
             .await
             .map_err(|cause| QueueError::from_redis("HGETALL", cause))?;
         Ok(FeedMemory::from_fields(&fields))
+    }
+
+    /// When the last fetch of each of these feeds began; `None` for one that was never fetched.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`].
+    pub async fn last_fetches(&self, feeds: &[&str]) -> Result<Vec<Option<SystemTime>>, QueueError> {
+        let mut found = Vec::with_capacity(feeds.len());
+        for piece in feeds.chunks(JOBS_PER_CALL_MAX) {
+            let mut pipe = redis::pipe();
+            for feed in piece {
+                pipe.cmd("HGET").arg(self.keys().feed(feed)).arg("last_fetch");
+            }
+            let times: Vec<Option<u64>> = pipe
+                .query_async(&mut self.connection())
+                .await
+                .map_err(|cause| QueueError::from_redis("HGET", cause))?;
+            found.extend(times.into_iter().map(|at| at.map(|ms| UNIX_EPOCH + Duration::from_millis(ms))));
+        }
+        Ok(found)
     }
 }
 

@@ -16,6 +16,7 @@
 //! | `:sweep` | string | who swept for stalled jobs last; expires with the interval |
 //! | `:consumers` | zset | consumer name by last heartbeat (ms) |
 //! | `:consumer:<name>` | hash | host, pid, started (ms), current jobs |
+//! | `:schedulers` | zset | id of a job that is added at its slots, by its next slot (ms) |
 //! | `:imports` | zset | imports that are not recorded yet, by time of opening (ms) |
 //! | `:imports:closing` | zset | imports whose record is to be written, by time of closing (ms) |
 //! | `:import:<id>` | hash | counts of a running import |
@@ -39,6 +40,7 @@ pub struct Keys {
     events: String,
     sweep: String,
     consumers: String,
+    schedulers: String,
     imports: String,
     closing_imports: String,
     job_prefix: String,
@@ -71,6 +73,7 @@ impl Keys {
             events: key("events"),
             sweep: key("sweep"),
             consumers: key("consumers"),
+            schedulers: key("schedulers"),
             imports: key("imports"),
             closing_imports: key("imports:closing"),
             job_prefix: key("job:"),
@@ -144,6 +147,11 @@ impl Keys {
     /// What the keys of consumers begin with.
     pub fn consumer_prefix(&self) -> &str {
         &self.consumer_prefix
+    }
+
+    /// Jobs that are added at their slots (zset).
+    pub fn schedulers(&self) -> &str {
+        &self.schedulers
     }
 
     /// Imports that are not recorded yet (zset).

@@ -9,6 +9,8 @@
 //!      delayed (zset) ─────┘ │ └───── claim ───────┘ │ └──────────▶ delayed (zset)
 //!                            │ redrive               │ bury
 //!                            └──────────── dead (stream) ◀
+//!
+//!      schedulers (zset) ──fire──▶ waiting: a job that is added again at each of its slots
 //! ```
 //!
 //! Every arrow is one script in [`scripts`], called by one function of a [`Queue`] in the file of that name. The key
@@ -34,6 +36,8 @@ pub mod promote;
 pub mod consumers;
 pub mod find;
 pub mod pause;
+// what is added again and again
+pub mod schedulers;
 // what feeds and imports keep beside the jobs
 pub mod feed_memory;
 pub mod imports;

@@ -408,6 +408,19 @@ async fn a_plain_entry_meets_a_job_that_stands_already_by_its_version() {
 }
 
 #[tokio::test]
+async fn a_plain_entry_does_not_replace_a_newer_dead_job() {
+    let queue = queue().await;
+    add_version(&queue, "a", u64::MAX, b"newest").await;
+    let delivery = read_one(&queue, "worker").await;
+    queue.bury("worker", &[burial(delivery.lease)]).await.unwrap();
+    let entry = read_plain(&queue, b"older").await;
+    assert_eq!(adopt(&queue, &entry, "a").await, Adopted::Duplicate);
+    assert_sound(&queue).await;
+    let found = queue.find(&id("a")).await.unwrap().unwrap();
+    assert_eq!((found.state.name(), found.job.payload()), ("failed", &b"newest"[..]));
+}
+
+#[tokio::test]
 async fn a_plain_entry_takes_over_jobs_in_backoff_and_dead_ones() {
     let queue = queue().await;
     let fetch = Fetch::begin(&queue, "feed").await;

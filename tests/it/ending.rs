@@ -9,7 +9,7 @@ use crate::support::{
     eventually::eventually,
     feed_server::{FeedServer, Page, small_items},
     process::{Mill, PATIENCE, redis_connection},
-    servers::OwnMongod,
+    servers::{OwnMongod, OwnRedis},
 };
 
 const ITEMS: u64 = 10_000;
@@ -161,4 +161,21 @@ async fn an_idle_worker_ends_at_once() {
     assert_eq!(status.code(), Some(0));
     assert!(took < AT_ONCE, "{took:?}");
     assert!(mill.queues().await.import.live_consumers().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_worker_ends_in_time_though_redis_is_frozen() {
+    let redis = OwnRedis::start(&[]);
+    let mut mill = Mill::on_redis(&redis);
+    for queue in ["job_import_queue", "feed_fetch_queue"] {
+        mill.set(&format!("stream.{queue}.shutdown_timeout"), "1s");
+    }
+    let mut worker = mill.worker().await;
+    redis.stop();
+    worker.term();
+    let (status, took) = worker.wait(PATIENCE).await;
+    redis.cont();
+    assert!(status.success(), "{status}");
+    // shutdown_timeout, and a little for a Redis that might still answer
+    assert!(took < Duration::from_secs(1) + AT_ONCE, "{took:?}");
 }

@@ -15,6 +15,7 @@ mod claim;
 mod pause;
 mod backoff;
 mod dead_letter;
+mod schedulers;
 mod consumers;
 mod worker;
 mod model;
@@ -28,6 +29,7 @@ mod fetch_failures;
 mod crash;
 mod outage;
 mod ending;
+mod schedules;
 mod embedded;
 
 mod cli;

@@ -149,6 +149,23 @@ async fn the_permanent_redirects_a_chain_begins_with_are_remembered() {
 }
 
 #[tokio::test]
+async fn the_credentials_of_the_address_go_along_within_its_host() {
+    let routes = Router::new().route("/feed", get(|| async { Redirect::permanent("/feed/") })).route(
+        "/feed/",
+        get(|headers: HeaderMap| async move {
+            // "ada:p@ss"
+            assert_eq!(headers[header::AUTHORIZATION], "Basic YWRhOnBAc3M=");
+            DOCUMENT
+        }),
+    );
+    let mut request = request(serve(routes).await, "/feed");
+    request.url.set_username("ada").expect("an http URL");
+    request.url.set_password(Some("p@ss")).expect("an http URL");
+    let fetched = fetcher(FetchLimits::default()).fetch(&request).await.expect("a body");
+    assert!(matches!(fetched, Fetched::Body { status: 200, .. }));
+}
+
+#[tokio::test]
 async fn headers_of_a_feed_do_not_follow_it_to_where_it_has_moved() {
     let routes = Router::new().route(
         "/new",

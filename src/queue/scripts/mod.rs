@@ -68,6 +68,9 @@ scripts! {
     SEAL_IMPORT = ["head", "imports"] "seal_import";
     CLOSE_LEFTOVER = ["head", "imports"] "close_leftover";
     RELEASE_IMPORT = [] "release_import";
+    DUE_SCHEDULERS = ["head"] "due_schedulers";
+    FIRE = ["head", "imports"] "fire";
+    RESCHEDULE = [] "reschedule";
 }
 
 /// One invocation of a script.

@@ -135,12 +135,31 @@ impl Mill {
         self.set("feed", feeds);
     }
 
+    /// Sets a key of a feed that was added; `None` takes it away.
+    pub(crate) fn set_of_feed(&mut self, name: &str, key: &str, value: Option<&str>) {
+        let mut feeds = self.settings["feed"].as_array().unwrap().clone();
+        let feed = feeds.iter_mut().find(|feed| feed["name"].as_str() == Some(name)).unwrap().as_table_mut().unwrap();
+        match value {
+            Some(value) => feed.insert(key.to_owned(), value.into()),
+            None => feed.remove(key),
+        };
+        self.set("feed", feeds);
+    }
+
+    /// Takes a feed away.
+    pub(crate) fn remove_feed(&mut self, name: &str) {
+        let mut feeds = self.settings["feed"].as_array().unwrap().clone();
+        feeds.retain(|feed| feed["name"].as_str() != Some(name));
+        self.set("feed", feeds);
+    }
+
     /// The working directory of its processes.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    fn config_path(&self) -> PathBuf {
+    /// Its configuration file.
+    pub(crate) fn config_path(&self) -> PathBuf {
         self.folder().join("streams.toml")
     }
 
@@ -204,15 +223,20 @@ impl Mill {
         assert!(!ran.stderr.contains("already"), "{}", ran.stderr);
     }
 
-    /// The queues, as another program of this configuration sees them.
-    pub(crate) async fn queues(&self) -> Queues {
+    /// Its configuration, as its processes read it.
+    pub(crate) fn config(&self) -> Config {
         let sources = Sources {
             config_flag: Some(self.config_path()),
             directory: self.folder.path().to_owned(),
             env: &|_| None,
             flags: Overrides::default(),
         };
-        Queues::open(&Config::load(&sources).unwrap()).await.unwrap()
+        Config::load(&sources).unwrap()
+    }
+
+    /// The queues, as another program of this configuration sees them.
+    pub(crate) async fn queues(&self) -> Queues {
+        Queues::open(&self.config()).await.unwrap()
     }
 
     /// The store of this configuration.
@@ -323,6 +347,16 @@ impl Running {
     /// Asks it to end (SIGTERM).
     pub(crate) fn term(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// Asks it to read its configuration again (SIGHUP).
+    pub(crate) fn hup(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Kills it (SIGKILL) at a moment when it holds jobs of this queue.

@@ -1,0 +1,32 @@
+//! `feedmill schedule`: the schedule loop, alone.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{Globals, reload};
+use crate::import::{ConfiguredFeeds, Scheduler};
+use crate::pipeline::{Queues, feeds};
+use crate::pulse::Beat;
+use crate::shutdown;
+
+/// Add the fetch jobs of feeds at the times of their schedules
+///
+/// Start as many processes as you like, on as many hosts: each slot of a feed is fired once. Workers do the fetching.
+/// SIGHUP re-reads the feeds; ends on SIGTERM or Ctrl-C.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  feedmill schedule
+  RUST_LOG=debug feedmill schedule     says what it fires")]
+pub(super) struct ScheduleArgs {}
+
+pub(super) async fn run(globals: &Globals, _args: ScheduleArgs) -> anyhow::Result<ExitCode> {
+    let shutdown = shutdown::on_signal().context("cannot handle signals")?;
+    let config = globals.load(None)?;
+    let feeds = ConfiguredFeeds::new(feeds(&config)?);
+    let queues = Queues::open(&config).await?;
+    reload::on_hangup(globals, &feeds).context("cannot handle signals")?;
+    Scheduler { fetch_queue: queues.fetch, feeds }.run(shutdown, Beat::default()).await;
+    Ok(ExitCode::SUCCESS)
+}
