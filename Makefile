@@ -4,7 +4,7 @@
 export PATH := $(PATH):$(CURDIR)/.feedmill/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-edited clean-demo test check advisories fmt
+.PHONY: help setup demo demo-edited up clean-demo test check containers advisories fmt
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -17,6 +17,14 @@ demo: ## import the demo feeds into a private Redis and MongoDB; run it twice
 
 demo-edited: ## the demo with one item edited: exactly 1 changed
 	@scripts/demo-edited.sh
+
+up: .env ## the demo, and then stay up and print the addresses
+	@scripts/demo.sh stay
+
+# The token by which containers reach each other, for docker-compose.yml: made once, readable to you alone.
+.env:
+	@(umask 077; printf 'FEEDMILL_TOKEN=%s\n' "$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')" >$@)
+	@echo '.env has a new random token'
 
 clean-demo: ## forget what the demo imported
 	@scripts/clean-demo.sh
@@ -34,7 +42,17 @@ check: ## formatting, lints, documentation, licences of dependencies
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --document-private-items --quiet
 	cargo deny --locked check bans licenses sources
 	@$(MAKE) --no-print-directory advisories
+	@$(MAKE) --no-print-directory containers
 	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck scripts/*.sh tests/it/support/*.sh .ci/run; fi
+
+# docker-compose reads its file without a container engine.
+containers:
+	@if command -v docker-compose >/dev/null; \
+	then echo 'docker-compose config'; FEEDMILL_TOKEN=x docker-compose --file docker-compose.yml config --quiet; \
+	else echo 'containers: docker-compose.yml not checked, docker-compose is not installed here'; fi
+	@if command -v promtool >/dev/null; \
+	then echo 'promtool check config'; promtool check config --syntax-only prometheus/prometheus.yml >/dev/null; \
+	else echo 'containers: prometheus.yml not checked, promtool is not installed here'; fi
 
 # The database of advisories is a repository on another host: where it cannot be reached, that is no failure of ours.
 advisories:

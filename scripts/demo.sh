@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
-# Imports the demo feeds over real HTTP and prints what came of them; exits with the status of the import.
+# Imports the demo feeds over real HTTP and prints what came of them.
+#
+#   scripts/demo.sh        then ends, with the status of the import
+#   scripts/demo.sh stay   then prints the addresses and stays up until Ctrl-C
 #
 #   feedmill demo serve ──HTTP──▶ feedmill fetch --all --wait ──jobs──▶ feedmill up --embedded (Redis, MongoDB, workers)
 #
 # All state is in .feedmill/: a second run finds every item unchanged. `make clean-demo` starts over.
 #
 #   DEMO_FEEDS     folder to serve instead of demo/feeds
+#   DEMO_LISTEN    address for HTTP while it stays, instead of 127.0.0.1:4000
 #   FEEDMILL_BIN   program to use instead of building one
 set -euo pipefail
 
@@ -17,10 +21,17 @@ CONFIG=$STATE/streams.toml
 ADDRESSES=.feedmill/embedded.env
 PORT_WANTED=4100
 READY_TIMEOUT_S=60
+LISTEN=${DEMO_LISTEN:-127.0.0.1:4000}
+
+MODE=${1:-once}
+case $MODE in
+once | stay) ;;
+*) echo "usage: scripts/demo.sh [stay]" >&2 && exit 2 ;;
+esac
 
 # What the caller has set for another feedmill is not meant for the demo, least of all its Redis and MongoDB.
 unset REDIS_URL MONGODB_URI MONGODB_DATABASE BULL_QUEUE_NAME FEEDMILL_FETCH_QUEUE_NAME FEEDMILL_CONFIG
-unset FEEDMILL_LISTEN FEEDMILL_METRICS_LISTEN "${!WORKER_@}"
+unset FEEDMILL_LISTEN FEEDMILL_METRICS_LISTEN FEEDMILL_TOKEN "${!WORKER_@}"
 
 say() { echo "demo: $*"; }
 die() {
@@ -131,17 +142,36 @@ start_feedmill() {
     say "feedmill is up, with a Redis and a MongoDB of its own (data in .feedmill/data, log in $STATE/up.log)"
 }
 
+print_addresses() {
+    say "feedmill stays up until Ctrl-C"
+    echo "  HTTP      http://$LISTEN"
+    echo "  metrics   http://$LISTEN/metrics"
+    echo "  Redis     $REDIS_URL"
+    echo "  MongoDB   $MONGODB_URI"
+    echo "  log       $STATE/up.log"
+    echo "Other commands find it with: set -a; . $ADDRESSES; set +a"
+}
+
 # ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # A function, read as a whole: bash reads a script while it runs, and the build takes long enough for somebody to edit
 # this file.
 main() {
+    # An import alone needs no address that others know, and somebody else may have that one.
+    if [ "$MODE" = once ]; then LISTEN=127.0.0.1:0; fi
+    export FEEDMILL_LISTEN=$LISTEN
     scripts/setup.sh demo
     build
     mkdir -p "$STATE"
     start_feed_server
     start_feedmill
     say "importing"
+    if [ "$MODE" = stay ]; then
+        "$FEEDMILL_BIN" fetch --all --wait --config "$CONFIG" || say "not all of it worked, see above"
+        print_addresses
+        wait "$UP_PID" || die "feedmill ended; its log is $STATE/up.log"
+        return
+    fi
     # Not the last command of an `if` or `||`: its exit status is ours, after stop_all.
     "$FEEDMILL_BIN" fetch --all --wait --config "$CONFIG"
 }

@@ -2,7 +2,8 @@
 # Installs what feedmill needs on this machine and does not find.
 #
 #   scripts/setup.sh demo   what `make demo` needs: compiler, Python 3, a Redis and a MongoDB server
-#   scripts/setup.sh test   that, and the test runner, the licence checker and the older servers of the tests
+#   scripts/setup.sh test   that, and the test runner, the licence checker, the older servers of the tests, Prometheus
+#                           and docker-compose
 #
 # Distribution packages come through apt-get (Debian, Ubuntu); everything else goes into .feedmill/bin and touches
 # nothing outside this folder. What is found is left alone, so a second run takes a second. An interrupted run leaves
@@ -240,6 +241,35 @@ install_valkey() {
     say "valkey-server $(version_of valkey-server)"
 }
 
+# The package prometheus would start a service. Only its two programs are taken out of it.
+install_prometheus() {
+    if ! has prometheus || ! has promtool; then
+        has apt-get || die "no apt-get here; put prometheus and promtool 2.x on PATH yourself"
+        work_folder
+        say "downloading prometheus and promtool (Debian package prometheus)"
+        local folder
+        folder=$(mktemp -d "$WORK/download.XXXXXX")
+        download_deb() { (cd "$folder" && apt-get download -qq prometheus >/dev/null 2>&1 </dev/null); }
+        if ! download_deb; then
+            as_root apt-get update -qq </dev/null
+            download_deb || die "apt-get cannot download prometheus; put prometheus and promtool on PATH yourself"
+        fi
+        dpkg-deb --extract "$folder"/prometheus_*.deb "$folder"
+        put_in_place "$folder/usr/bin/prometheus" prometheus
+        put_in_place "$folder/usr/bin/promtool" promtool
+    fi
+    say "prometheus $(version_of prometheus), promtool $(version_of promtool)"
+}
+
+# Reads docker-compose.yml; no container engine is needed for that. Where it cannot be installed, `make check` says so.
+install_docker_compose() {
+    if ! has docker-compose && has apt-get && ! (apt_install docker-compose); then
+        say "docker-compose cannot be installed here: docker-compose.yml will not be checked"
+        return
+    fi
+    if has docker-compose; then say "docker-compose $(version_of docker-compose)"; fi
+}
+
 # ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 install_compiler_and_python
@@ -252,5 +282,7 @@ if [ "$MODE" = test ]; then
     install_redis_6_2
     install_redis_5_0
     install_valkey
+    install_prometheus
+    install_docker_compose
 fi
 say "ready for make $MODE"

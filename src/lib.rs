@@ -35,6 +35,7 @@ pub mod config;
 pub mod demo;
 pub mod embedded;
 pub mod error;
+pub mod metrics;
 pub mod pulse;
 pub mod secret;
 pub mod shutdown;

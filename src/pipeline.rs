@@ -12,6 +12,7 @@ use crate::feed::Feed;
 use crate::feed::fetch::{FetchError, FetchLimits, Fetcher};
 use crate::feed::schedule::{Schedule, ScheduleError};
 use crate::import::{ConfiguredFeeds, Feeds, FetchFeed, Recorder, Scheduler, StoreItems, forget_item};
+use crate::metrics::work::FetchMetrics;
 use crate::pulse::Pulse;
 use crate::queue::claim::ClaimLimits;
 use crate::queue::dead_letter::Retention;
@@ -168,6 +169,7 @@ impl Pipeline {
             remember: self.remember,
             payload_max_bytes: self.payload_max_bytes,
         };
+        FetchMetrics::register();
         let fetching = Worker::new(fetch, Single(fetch_feed), self.fetch_options).followed_by(&self.pulse);
         let storing = Worker::new(import, StoreItems::new(self.store, self.payload_max_bytes), self.import_options)
             .followed_by(&self.pulse);

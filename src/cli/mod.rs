@@ -25,6 +25,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Config, ConfigError, Overrides, Sources};
 use crate::error::chain;
 use crate::http::BindError;
+use crate::metrics;
+use crate::metrics::server::{Server, ServerError};
 use crate::pipeline::PipelineError;
 use crate::queue::QueueError;
 use crate::store::StoreError;
@@ -150,6 +152,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
         cause.is::<ConfigError>()
             || cause.is::<UsageError>()
             || matches!(cause.downcast_ref(), Some(BindError::Unguarded { .. }))
+            || matches!(cause.downcast_ref(), Some(ServerError::NoToken { .. }))
             || cause.downcast_ref().is_some_and(is_queue_usage)
             || cause.downcast_ref().is_some_and(is_store_usage)
             // A transparent error stands in the chain in the place of the one it holds.
@@ -181,6 +184,13 @@ impl Globals {
         }
         Ok(config)
     }
+}
+
+/// Begins to record what this process does, and to export it, if the configuration says where. To be called before any
+/// work begins, and kept until everything has ended: the numbers of the end are of interest too.
+async fn export_metrics(config: &Config) -> anyhow::Result<Option<Server>> {
+    let Some(address) = config.http.metrics_listen else { return Ok(None) };
+    Ok(Some(Server::start(address, metrics::record()?, config.http.token.clone()).await?))
 }
 
 /// What a failed write to stdout means for the command.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Globals, reload};
+use super::{Globals, export_metrics, reload};
 use crate::import::{ConfiguredFeeds, Scheduler};
 use crate::pipeline::{Queues, feeds};
 use crate::pulse::Beat;
@@ -24,6 +24,7 @@ pub(super) struct ScheduleArgs {}
 pub(super) async fn run(globals: &Globals, _args: ScheduleArgs) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signal().context("cannot handle signals")?;
     let config = globals.load(None)?;
+    let _metrics = export_metrics(&config).await?;
     let feeds = ConfiguredFeeds::new(feeds(&config)?);
     let queues = Queues::open(&config).await?;
     reload::on_hangup(globals, &feeds).context("cannot handle signals")?;

@@ -9,6 +9,8 @@ use clap::Args;
 use super::{Globals, reload};
 use crate::http::{self, App};
 use crate::import::ConfiguredFeeds;
+use crate::metrics;
+use crate::metrics::queues::QueueReadings;
 use crate::pipeline::{Queues, feeds, open_store};
 use crate::pulse::Pulse;
 use crate::shutdown;
@@ -33,13 +35,15 @@ pub(super) async fn run(globals: &Globals, args: ServeArgs) -> anyhow::Result<Ex
     let config = globals.load(None)?;
     let listener = http::bind(args.listen.unwrap_or(config.http.listen), config.http.token.as_ref()).await?;
     let feeds = ConfiguredFeeds::new(feeds(&config)?);
+    reload::on_hangup(globals, &feeds).context("cannot handle signals")?;
     let queues = Queues::open(&config).await?;
     for warning in queues.import.redis().settings_warnings().await {
         tracing::warn!("{warning}");
     }
     let store = open_store(&config).await?;
-    reload::on_hangup(globals, &feeds).context("cannot handle signals")?;
-    let app = App::new(queues, store, feeds, Pulse::default(), config.http.token);
+    let readings = QueueReadings::new([queues.import.clone(), queues.fetch.clone()]);
+    let exported = metrics::record()?.with_queues(readings);
+    let app = App::new(queues, store, feeds, Pulse::default(), config.http.token).with_metrics(exported);
     http::serve(listener, app, shutdown).await;
     Ok(ExitCode::SUCCESS)
 }

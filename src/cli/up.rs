@@ -13,12 +13,14 @@ use super::{Globals, reload};
 use crate::config::Secret;
 use crate::embedded::Embedded;
 use crate::http::{self, App};
+use crate::metrics::queues::QueueReadings;
+use crate::metrics::{self, Metrics};
 use crate::pipeline::Pipeline;
 use crate::shutdown;
 
 /// Run everything in one process
 ///
-/// These are HTTP, the workers of both queues and the schedules of the feeds. SIGHUP re-reads the feeds. Ends on SIGTERM
+/// These are HTTP, the workers of both queues, and the schedules of the feeds. SIGHUP re-reads the feeds. Ends on SIGTERM
 /// or Ctrl-C: what is held is finished or given back first. A second signal ends at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -43,10 +45,11 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
     let shutdown = shutdown::on_signal().context("cannot handle signals")?;
     // What is wrong with the configuration, or the address, is said before servers are started.
     let config = globals.load(None)?;
+    // Before there are workers, so that they are recorded from their start.
+    let metrics = metrics::record()?;
     let listener = http::bind(args.listen.unwrap_or(config.http.listen), config.http.token.as_ref()).await?;
     if !args.embedded {
-        let pipeline = Pipeline::connect(&config).await?;
-        work(pipeline, globals, listener, config.http.token, shutdown).await?;
+        work(Pipeline::connect(&config).await?, globals, listener, config.http.token, metrics, shutdown).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let servers = Embedded::start(&args.data_dir).await?;
@@ -74,7 +77,7 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
             ))
         };
         tokio::select! {
-            result = work(pipeline, &globals, listener, config.http.token, shutdown.clone()) => result,
+            result = work(pipeline, &globals, listener, config.http.token, metrics, shutdown.clone()) => result,
             result = died => result,
         }
     };
@@ -89,12 +92,15 @@ async fn work(
     globals: &Globals,
     listener: TcpListener,
     token: Option<Secret>,
+    metrics: Metrics,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     reload::on_hangup(globals, &pipeline.feeds).context("cannot handle signals")?;
+    let scheduler = pipeline.scheduler();
     let Pipeline { queues, store, feeds, pulse, .. } = pipeline.clone();
-    let app = App::new(queues, store, feeds, pulse, token);
-    let (scheduler, beat) = (pipeline.scheduler(), pipeline.pulse.follow("scheduler"));
+    let exported = metrics.with_queues(QueueReadings::new([queues.import.clone(), queues.fetch.clone()]));
+    let app = App::new(queues, store, feeds, pulse, token).with_metrics(exported);
+    let beat = pipeline.pulse.follow("scheduler");
     tokio::join!(
         http::serve(listener, app, shutdown.clone()),
         scheduler.run(shutdown.clone(), beat),

@@ -67,7 +67,7 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
     media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
 }
 
-fn shows(headers: &HeaderMap, token: &Secret) -> bool {
+pub(crate) fn shows(headers: &HeaderMap, token: &Secret) -> bool {
     let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
     let Some((scheme, shown)) = shown.split_at_checked("Bearer ".len()) else { return false };
     // How long the comparison takes tells nothing of how much of it was right.

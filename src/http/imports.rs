@@ -99,15 +99,14 @@ fn start_body(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Resul
 }
 
 fn wanted_feeds(app: &App, body: &StartBody) -> Result<Vec<Arc<Feed>>, ApiError> {
-    let feeds = app.feeds.current();
-    let Some(names) = &body.feeds else { return Ok(feeds.values().cloned().collect()) };
+    let Some(names) = &body.feeds else { return Ok(app.feeds.current().values().cloned().collect()) };
     if names.is_empty() {
         // Whoever computed an empty list does not want all feeds.
         return Err(ApiError::BadRequest("\"feeds\" is empty; leave it out to start all".to_owned()));
     }
     let (mut asked, mut wanted, mut unknown) = (HashSet::new(), Vec::new(), Vec::new());
     for name in names.iter().filter(|name| asked.insert(*name)) {
-        match feeds.get(name) {
+        match app.feeds.find(name) {
             Some(feed) => wanted.push(feed.clone()),
             None => unknown.push(name),
         }

@@ -9,7 +9,7 @@
 //! says what went wrong: every error is `{"code": …, "detail": …}`. Nothing here fetches a feed or waits for one.
 
 mod error;
-mod guard;
+pub(crate) mod guard;
 mod health;
 mod imports;
 
@@ -33,6 +33,7 @@ pub use error::ApiError;
 
 use crate::config::Secret;
 use crate::import::ConfiguredFeeds;
+use crate::metrics::{self, Metrics};
 use crate::pipeline::Queues;
 use crate::pulse::Pulse;
 use crate::store::Store;
@@ -51,6 +52,7 @@ pub struct App {
     feeds: ConfiguredFeeds,
     pulse: Pulse,
     token: Option<Secret>,
+    metrics: Option<Metrics>,
     /// Starts of imports under way: each goes on to its end when its client hangs up, or imports would be open without
     /// a fetch job.
     starts: TaskTracker,
@@ -94,7 +96,13 @@ pub async fn bind(listen: SocketAddr, token: Option<&Secret>) -> Result<TcpListe
 impl App {
     /// `token` is what clients must show; without one everybody on this machine may ask.
     pub fn new(queues: Queues, store: Store, feeds: ConfiguredFeeds, pulse: Pulse, token: Option<Secret>) -> Self {
-        Self { queues, store, feeds, pulse, token, starts: TaskTracker::new() }
+        Self { queues, store, feeds, pulse, token, metrics: None, starts: TaskTracker::new() }
+    }
+
+    /// Answers `/metrics` with these.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 }
 
@@ -117,6 +125,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/imports/start", post(imports::start))
         .route("/imports", get(imports::list))
         .route("/imports/{id}", get(imports::show))
+        .route("/metrics", get(exported))
         .fallback(async || ApiError::NoRoute)
         .method_not_allowed_fallback(async || ApiError::Method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -142,6 +151,12 @@ pub async fn serve_routes(listener: TcpListener, routes: Router, shutdown: Cance
         }
         () = grace_is_over => tracing::warn!("requests still open after {REQUEST_TIMEOUT:?} are cut off"),
     }
+}
+
+/// `GET /metrics`, in Prometheus' text format.
+async fn exported(State(app): AppState) -> Result<impl IntoResponse, ApiError> {
+    let metrics = app.metrics.as_ref().ok_or(ApiError::NoRoute)?;
+    Ok(([(header::CONTENT_TYPE, metrics::server::CONTENT_TYPE)], metrics.render().await))
 }
 
 async fn limit_time(request: Request, next: Next) -> Response {

@@ -22,6 +22,7 @@ use crate::feed::parse::{self, Hints, ParseError};
 use crate::feed::seen::{self, SeenMap};
 use crate::item::Item;
 use crate::job::{ImportId, Outcome};
+use crate::metrics::work::FetchMetrics;
 use crate::queue::enqueue::FetchScope;
 use crate::queue::feed_memory::{Begin, BegunFetch, FinishedFetch, NewValidators, SealedCounts};
 use crate::queue::imports::Opening;
@@ -216,7 +217,8 @@ impl FetchFeed {
             Validators::default()
         };
         let request = FetchRequest { url: feed.url.clone(), moved_to, headers: feed.headers.clone(), validators };
-        match self.fetcher.fetch(&request).await {
+        let asked_at = Instant::now();
+        let end = match self.fetcher.fetch(&request).await {
             Ok(Fetched::NotModified { moved_to, .. }) => {
                 FetchEnd { status: Some(304), moved_to: moved_to.map(String::from), result: Ok(Content::NotModified) }
             }
@@ -244,7 +246,9 @@ impl FetchFeed {
                 moved_to: None,
                 result: Err(Failure { reason: chain(&error), next: error.next() }),
             },
-        }
+        };
+        FetchMetrics::fetched(end.status, asked_at.elapsed());
+        end
     }
 }
 
@@ -373,7 +377,8 @@ impl Fetch<'_> {
     }
 
     fn log(&self, counts: SealedCounts, status: Option<u16>) {
-        let SealedCounts { items, new, changed, unchanged, .. } = counts;
+        let SealedCounts { items, new, changed, unchanged, duplicate, .. } = counts;
+        FetchMetrics::items(new, changed, unchanged, duplicate);
         tracing::info!(
             feed = %self.feed.name, import = %self.import, status, items, new, changed, unchanged,
             "fetched feed {}", self.feed.name

@@ -91,8 +91,8 @@ pub async fn start<'f>(
 
     let mut started = Vec::with_capacity(feeds.len());
     let mut running = Vec::new();
-    for (opened, result) in opened.iter().zip(results) {
-        let (feed, import) = (opened.id.to_string(), opened.import);
+    for ((opened, job), result) in opened.iter().zip(&jobs).zip(results) {
+        let (feed, import) = (job.id.to_string(), opened.import);
         match result {
             Enqueued::Enqueued | Enqueued::Changed => {}
             Enqueued::Duplicate => running.push(started.len()),

@@ -2,8 +2,11 @@
 //!
 //! *Crash after the write:* the jobs are delivered again and find their documents with an equal version.
 
+use std::time::Instant;
+
 use crate::item::Item;
 use crate::job::{Outcome, Stored};
+use crate::metrics::work::WriteMetrics;
 use crate::queue::read::Delivery;
 use crate::store::Store;
 use crate::store::documents::{ItemWrite, WriteResult};
@@ -15,13 +18,14 @@ use super::plain;
 #[derive(Clone, Debug)]
 pub struct StoreItems {
     store: Store,
+    metrics: WriteMetrics,
     payload_max_bytes: usize,
 }
 
 impl StoreItems {
     /// A handler that writes to this store, and adopts items of plain producers up to this size.
     pub fn new(store: Store, payload_max_bytes: usize) -> Self {
-        Self { store, payload_max_bytes }
+        Self { store, metrics: WriteMetrics::new(), payload_max_bytes }
     }
 }
 
@@ -43,7 +47,9 @@ impl Handler for StoreItems {
                 })
             })
             .collect();
+        let began = Instant::now();
         let results = self.store.write(&writes).await;
+        self.metrics.written(began.elapsed(), results.as_deref().unwrap_or_default());
         let mut results = results.map_err(|cause| Outage { what: "MongoDB", cause: cause.into() })?.into_iter();
         Ok(items
             .into_iter()

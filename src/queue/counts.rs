@@ -1,11 +1,16 @@
 //! Counts jobs by state, in the time of a look-up however many there are.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
+use super::consumers::HEARTBEAT_LIFETIME;
 use super::scripts::{self, Call, element};
-use super::{GROUP, Queue, QueueError};
+use super::{GROUP, Queue, QueueError, millis};
+
+/// Numbers in front of the counters in the reply of the script.
+const FIXED: usize = 6;
 
 /// Jobs by state, with BullMQ's names, and what happened since the queue exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -30,6 +35,13 @@ pub struct Counts {
     /// Whether the queue is paused.
     #[serde(skip)]
     pub is_paused: bool,
+    /// Consumers with a live heartbeat.
+    #[serde(skip)]
+    pub consumers_alive: u64,
+    /// How long the job at the front has been waiting there, by the clock of Redis, to the millisecond; `None` when none
+    /// waits. A job that came back (retried, stalled, given back) waits anew.
+    #[serde(skip)]
+    pub oldest_waiting: Option<Duration>,
     /// Counters that only grow: `enqueued`, `changed`, `duplicates`, `completed`, `retried`, `failed`, `stalled`,
     /// `redriven`, `discarded`, `losses`.
     #[serde(skip)]
@@ -64,15 +76,15 @@ impl Queue {
     /// [`QueueError::Redis`].
     pub async fn counts(&self) -> Result<Counts, QueueError> {
         let keys = self.keys();
-        let mut call =
-            Call::new(&scripts::COUNTS, [keys.stream(), keys.delayed(), keys.dead(), keys.meta()].into_iter());
-        call.arg(GROUP);
+        let all = [keys.stream(), keys.delayed(), keys.dead(), keys.meta(), keys.consumers()];
+        let mut call = Call::new(&scripts::COUNTS, all.into_iter());
+        call.arg(GROUP).arg(millis(HEARTBEAT_LIFETIME));
         let (script, mut elements) = call.run(&mut self.connection()).await?.array()?;
-        if elements.len() < 4 {
-            return Err(QueueError::Reply { script: script.name, detail: "fewer than four elements".to_owned() });
+        if elements.len() < FIXED {
+            return Err(QueueError::Reply { script: script.name, detail: format!("fewer than {FIXED} elements") });
         }
         let mut counts = Counts::default();
-        let fields = elements.split_off(4).into_iter().map(|field| element::<Vec<u8>>(script, field));
+        let fields = elements.split_off(FIXED).into_iter().map(|field| element::<Vec<u8>>(script, field));
         let fields = fields.collect::<Result<Vec<_>, _>>()?;
         for pair in fields.chunks_exact(2) {
             let name = String::from_utf8_lossy(&pair[0]).into_owned();
@@ -84,12 +96,15 @@ impl Queue {
                 }
             }
         }
-        let numbers = elements.into_iter().map(|number| element::<u64>(script, number));
+        let numbers = elements.into_iter().map(|number| element::<i64>(script, number));
         let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
-        counts.active = numbers[1];
-        counts.waiting = numbers[0].saturating_sub(numbers[1]);
-        counts.delayed = numbers[2];
-        counts.failed = numbers[3];
+        let number = |at: usize| u64::try_from(numbers[at]).unwrap_or(0);
+        counts.active = number(1);
+        counts.waiting = number(0).saturating_sub(number(1));
+        counts.delayed = number(2);
+        counts.failed = number(3);
+        counts.consumers_alive = number(4);
+        counts.oldest_waiting = u64::try_from(numbers[5]).ok().map(Duration::from_millis);
         Ok(counts)
     }
 }

@@ -113,6 +113,8 @@ async fn promote(parts: Arc<Parts>) {
     loop {
         match parts.queue.promote().await {
             Ok(promoted) => {
+                parts.metrics.promoted.increment(promoted.moved as u64);
+                parts.metrics.buried_lost.increment(promoted.buried as u64);
                 if promoted.moved + promoted.buried > 0 {
                     tracing::debug!(queue = %parts.queue.name(), ?promoted, "promoted");
                 }
@@ -142,6 +144,8 @@ async fn claim(parts: Arc<Parts>) {
 
 async fn claim_once(parts: &Parts, sweeper: &mut Sweeper) -> Result<(), QueueError> {
     let swept = sweeper.sweep().await?;
+    parts.metrics.claimed.increment(swept.waiting as u64);
+    parts.metrics.buried_stalled.increment(swept.buried as u64);
     if !swept.stalled.is_empty() {
         let named: Vec<String> = swept.stalled.iter().take(STALLED_NAMED).map(ToString::to_string).collect();
         tracing::warn!(

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::settle::{Settlement, settlement};
@@ -77,11 +78,17 @@ pub(super) async fn fly<H: Handler>(parts: Arc<Parts>, handler: Arc<H>, gate: Ga
     let _let_go = LetGoOnPanic { parts: &parts, leases: batch.iter().map(|delivery| delivery.lease.clone()).collect() };
     let mut closed = None;
     let mut pause = OUTAGE_PAUSE.0;
+    parts.metrics.starts(&batch);
     let outcomes = loop {
+        let began = Instant::now();
         match handle_once(&parts, &handler, &batch).await {
-            Ok(outcomes) => break outcomes,
+            Ok(outcomes) => {
+                parts.metrics.handled(batch.len(), began.elapsed());
+                break outcomes;
+            }
             Err(outage) => {
                 if closed.is_none() {
+                    parts.metrics.outages.increment(1);
                     tracing::warn!(
                         queue = %parts.queue.name(), jobs = batch.len(), error = %chain(&outage),
                         "{} is not available: reading stops, jobs are kept and tried again, no attempt is used",
@@ -193,18 +200,27 @@ async fn settle(parts: &Parts, batch: &[Delivery], outcomes: Vec<Outcome>) {
             }
         }
     }
-    let queue = &parts.queue;
+    let (queue, metrics) = (&parts.queue, &parts.metrics);
     if !done.is_empty() {
         let settled = until_redis_answers(parts, "done", || queue.done(&done)).await;
+        metrics.settled(&settled, |_| &metrics.done);
         log_lost(parts, done.iter().map(|(lease, _)| lease), &settled);
     }
     if !back_off.is_empty() {
         let (settled, _) = until_redis_answers(parts, "back_off", || queue.back_off(&back_off)).await;
         parts.due_earlier.notify_one();
+        metrics.settled(&settled, |at| match back_off[at].reason {
+            Some(_) => &metrics.retried,
+            None => &metrics.snoozed,
+        });
         log_lost(parts, back_off.iter().map(|job| &job.lease), &settled);
     }
     if !burials.is_empty() {
         let settled = until_redis_answers(parts, "bury", || queue.bury(&parts.consumer.name, &burials)).await;
+        metrics.settled(&settled, |at| {
+            if burials[at].exhausted { &metrics.exhausted } else { &metrics.hopeless }.increment(1);
+            &metrics.buried
+        });
         log_lost(parts, burials.iter().map(|job| &job.lease), &settled);
     }
 }

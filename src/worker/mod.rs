@@ -35,6 +35,7 @@ pub use retry_policy::{Growth, RetryPolicy};
 
 use crate::error::chain;
 use crate::job::JobId;
+use crate::metrics::work::WorkerMetrics;
 use crate::pulse::{Beat, Pulse};
 use crate::queue::Queue;
 use crate::queue::claim::ClaimLimits;
@@ -94,6 +95,7 @@ pub(crate) struct Parts {
     pub(crate) consumer: Consumer,
     pub(crate) options: WorkerOptions,
     pub(crate) leases: Leases,
+    pub(crate) metrics: WorkerMetrics,
     /// Tells the promoter that a job is due earlier than it knows.
     pub(crate) due_earlier: Notify,
     /// Told that the heartbeat turns.
@@ -104,6 +106,7 @@ impl<H: Handler> Worker<H> {
     /// A worker with a consumer name of its own.
     pub fn new(queue: Queue, handler: H, options: WorkerOptions) -> Self {
         let parts = Parts {
+            metrics: WorkerMetrics::new(queue.name()),
             queue,
             consumer: Consumer::of_this_process(),
             options,
@@ -165,7 +168,10 @@ async fn give_back_rest(parts: &Parts) -> usize {
         return 0;
     }
     match parts.queue.give_back(&rest).await {
-        Ok(settled) => settled.iter().filter(|settled| **settled == crate::queue::Settled::Settled).count(),
+        Ok(settled) => {
+            parts.metrics.settled(&settled, |_| &parts.metrics.given_back);
+            settled.iter().filter(|settled| **settled == crate::queue::Settled::Settled).count()
+        }
         Err(error) => {
             tracing::warn!(
                 queue = %parts.queue.name(),

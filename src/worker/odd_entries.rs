@@ -75,6 +75,8 @@ fn refused(plain: &PlainEntry, reason: String) -> UnreadableEntry {
 
 async fn bury(parts: &Parts, unreadable: &UnreadableEntry) -> Result<(), QueueError> {
     if parts.queue.bury_entry(&parts.consumer.name, unreadable).await? == Settled::Settled {
+        let metrics = &parts.metrics;
+        if unreadable.id.is_some() { &metrics.buried_lost } else { &metrics.buried_unreadable }.increment(1);
         tracing::error!(
             queue = %parts.queue.name(), entry = %unreadable.entry, reason = %unreadable.reason,
             "entry {} is a dead letter now: {}", unreadable.entry, unreadable.reason

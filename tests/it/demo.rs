@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{
     eventually::eventually,
     process::{PATIENCE, Ran},
-    servers::find,
+    servers::{find, free_port},
     shell::{BINARY, Shell, ran},
 };
 
@@ -142,4 +142,28 @@ fn a_demo_that_cannot_start_says_why_and_where_to_look() {
     let why = "error: feed.jobboard.url (.feedmill/demo/streams.toml line 1): is missing\n";
     let told = "demo: error: feedmill up ended before it was ready; the end of .feedmill/demo/up.log is above\n";
     assert_eq!(ran.stderr, [why, told].concat());
+}
+
+#[tokio::test]
+async fn a_demo_that_stays_prints_its_addresses_and_ends_with_all_it_started() {
+    let demo = Demo::new();
+    let printed = demo.path("printed");
+    let mut staying = demo.0.command(demo.path("scripts/demo.sh"));
+    let listen = format!("127.0.0.1:{}", free_port());
+    staying.arg("stay").env("DEMO_LISTEN", &listen).stdout(fs::File::create(&printed).unwrap()).stderr(Stdio::null());
+    let mut staying = staying.spawn().unwrap();
+    let said = eventually("the addresses", PATIENCE, async || {
+        fs::read_to_string(&printed).ok().filter(|said| said.contains("Other commands find it"))
+    })
+    .await;
+    assert!(said.contains(&format!("  metrics   http://{listen}/metrics\n")), "{said}");
+    let addresses = fs::read_to_string(demo.path(".feedmill/embedded.env")).unwrap();
+    for (name, label) in [("REDIS_URL", "Redis"), ("MONGODB_URI", "MongoDB")] {
+        let address = addresses.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap();
+        assert!(said.contains(&format!("  {label:<9} {}\n", address.trim_matches('\''))), "{said}{addresses}");
+    }
+    kill_process(Pid::from_child(&staying), Signal::TERM).unwrap();
+    let status = eventually("it ends", PATIENCE, async || staying.try_wait().unwrap()).await;
+    assert_eq!(status.code(), Some(143));
+    assert_eq!(demo.processes(), <[u32; 0]>::default(), "nothing is left running");
 }

@@ -260,7 +260,7 @@ async fn a_taken_port_is_named() {
 #[tokio::test]
 async fn paths_and_methods_that_are_not_there_are_json_too() {
     let served = Served::serve(&Mill::new()).await;
-    for path in ["/", "/metrics", "/admin/queues", "/api/queues", "/imports/a/b"] {
+    for path in ["/", "/admin/queues", "/api/queues", "/imports/a/b"] {
         served.get(path).await.refused(404, "not_found");
     }
     let wrong =
@@ -269,6 +269,21 @@ async fn paths_and_methods_that_are_not_there_are_json_too() {
         let answer = served.ask(method, path, &[], "").await;
         answer.refused(405, "method_not_allowed");
         assert!(answer.head.contains(&format!("allow: {allowed}\r\n")), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_of_serve_and_up_say_what_redis_says_about_both_queues() {
+    let (mill, _server) = mill_with(&["a"], &one_item());
+    for served in [Served::serve(&mill).await, Served::up(&mill).await] {
+        let answer = served.get("/metrics").await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.head.contains("content-type: text/plain; version=0.0.4"), "{}", answer.head);
+        for queue in ["job_import_queue", "feed_fetch_queue"] {
+            let series = format!("bullmq_job_count{{queue=\"{queue}\",state=\"waiting\"}} 0\n");
+            assert!(answer.body.contains(&series), "{series} is not in\n{}", answer.body);
+        }
+        assert!(answer.body.ends_with('\n'));
     }
 }
 

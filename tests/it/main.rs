@@ -31,6 +31,7 @@ mod outage;
 mod ending;
 mod schedules;
 mod embedded;
+mod metrics;
 
 mod cli;
 mod http_api;

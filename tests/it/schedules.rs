@@ -343,7 +343,6 @@ async fn an_idle_up_costs_next_to_nothing() {
     tokio::time::sleep(SPAN).await;
     let commands = commands_so_far(&queues).await - commands;
     let cpu = cpu_so_far(up.pid()).saturating_sub(cpu);
-    eprintln!("IDLE {commands} {cpu:?}");
     assert!(commands < 30 * SPAN.as_secs(), "{commands} commands in {SPAN:?}, those within scripts included");
     assert!(cpu < SPAN / 100, "{cpu:?} of CPU in {SPAN:?}");
 }

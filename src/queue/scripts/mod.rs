@@ -58,7 +58,7 @@ scripts! {
     ENSURE_GROUP = ["head"] "ensure_group";
     PAUSE = [] "pause";
     RESUME = [] "resume";
-    COUNTS = [] "counts";
+    COUNTS = ["head"] "counts";
     FIND = ["head"] "find";
     HEARTBEAT = ["head"] "heartbeat";
     REAP_CONSUMERS = ["head"] "reap_consumers";

@@ -9,6 +9,7 @@ pub(crate) mod eventually;
 pub(crate) mod feed_server;
 pub(crate) mod http;
 pub(crate) mod process;
+pub(crate) mod prometheus;
 pub(crate) mod servers;
 pub(crate) mod shell;
 pub(crate) mod wait;

@@ -343,7 +343,7 @@ fn log_tail(program: Program, folder: &Path) -> String {
     lines[lines.len().saturating_sub(5)..].join("\n")
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a local port is free");
     listener.local_addr().expect("a bound listener has an address").port()
 }

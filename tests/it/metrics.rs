@@ -1,0 +1,327 @@
+//! What is exported, asked for by a real Prometheus: names, numbers, and that all who count say the same.
+
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use feedmill::{
+    metrics::{
+        self, QueueReadings,
+        server::{CONTENT_TYPE, Server},
+        table::{FAMILIES, Family, Whose},
+    },
+    pipeline::Pipeline,
+    queue::{GROUP, Queue, consumers::Consumer},
+    worker::Ended,
+};
+use mongodb::bson::doc;
+use redis::aio::MultiplexedConnection;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{
+    eventually::eventually,
+    feed_server::{FeedServer, Page},
+    jobs::{add, connection, queue_at, read_one},
+    process::{Mill, PATIENCE, Running, assert_adds_up, records},
+    prometheus::{Prometheus, http},
+    servers::{OwnRedis, find, on_each_redis},
+};
+
+const IMPORT: &str = "job_import_queue";
+const FETCH: &str = "feed_fetch_queue";
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// What an expression of the dashboard is asked with, where Grafana fills in its own.
+const RATE_WINDOW: &str = "1m";
+
+/// Everything in this process: the workers of both queues, and their numbers with those of Redis at [`Up::address`].
+struct Up {
+    address: SocketAddr,
+    shutdown: CancellationToken,
+    working: JoinHandle<Ended>,
+    _server: Server,
+}
+
+impl Up {
+    async fn start(mill: &Mill) -> Self {
+        let recorded = metrics::record().unwrap();
+        let pipeline = Pipeline::connect(&mill.config()).await.unwrap();
+        let queues = pipeline.queues.clone();
+        let exported = recorded.with_queues(QueueReadings::new([queues.import, queues.fetch]));
+        let server = Server::start(LOOPBACK, exported, None).await.unwrap();
+        let shutdown = CancellationToken::new();
+        let working = tokio::spawn(pipeline.run(shutdown.clone()));
+        Self { address: server.address, shutdown, working, _server: server }
+    }
+
+    async fn scrape(&self) -> String {
+        scrape(self.address).await
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.working.await.unwrap();
+    }
+}
+
+async fn scrape(address: SocketAddr) -> String {
+    let answer = http().get(format!("http://{address}/metrics")).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["content-type"], CONTENT_TYPE);
+    String::from_utf8(answer.bytes().await.unwrap().to_vec()).unwrap()
+}
+
+/// The number of one series (`name{label="value"}`).
+fn number(text: &str, series: &str) -> u64 {
+    let of_series = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    of_series.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
+}
+
+fn is_exported(text: &str, family: &Family) -> bool {
+    text.contains(&format!("# TYPE {} ", family.name))
+}
+
+/// What `promtool check metrics` finds, one finding a line.
+fn findings(text: &str) -> Vec<String> {
+    let mut promtool = Command::new(find("promtool"))
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let said = promtool.wait_with_output().unwrap();
+    let said = [said.stdout, said.stderr].concat();
+    String::from_utf8(said).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Two feeds: one of `items` items, of which every tenth has the title "bad", and one that answers 500.
+fn serve_feeds(server: &FeedServer, mill: &mut Mill, items: usize) {
+    let guids: Vec<String> = (0..items).map(|n| n.to_string()).collect();
+    let items: Vec<(&str, &str)> =
+        guids.iter().enumerate().map(|(n, guid)| (guid.as_str(), if n % 10 == 0 { "bad" } else { "good" })).collect();
+    server.put("/a", Page::rss(&items));
+    server.put("/b", Page::status(500));
+    mill.feed("a", &server.url("/a"), Some("a"));
+    mill.feed("b", &server.url("/b"), Some("b"));
+    mill.retry(IMPORT, 2, "10ms");
+    mill.retry(FETCH, 2, "10ms");
+}
+
+async fn entry_of_1970(queue: &Queue, redis: &mut MultiplexedConnection) {
+    let mut add = redis::cmd("XADD");
+    add.arg(queue.keys().stream()).arg("1000-0").arg("json").arg("{}");
+    let _: String = add.query_async(redis).await.unwrap();
+}
+
+async fn the_age_of_the_oldest_waiting_job_is_that_of_the_first_one_not_delivered_also_while_paused(url: &str) {
+    const YEAR: Duration = Duration::from_hours(24 * 365);
+    let queue = queue_at(url).await;
+    let counts = async || queue.counts().await.unwrap();
+    assert_eq!((counts().await.oldest_waiting, counts().await.consumers_alive), (None, 0), "nothing is there");
+
+    let mut redis = connection(&queue).await;
+    entry_of_1970(&queue, &mut redis).await;
+    add(&queue, "a").await;
+    assert!(counts().await.oldest_waiting.unwrap() > YEAR, "it waits since 1970");
+    assert!(queue.pause().await.unwrap());
+    assert!(counts().await.oldest_waiting.unwrap() > YEAR, "a pause delivers nothing");
+    assert!(queue.resume().await.unwrap());
+
+    let mut read = redis::cmd("XREADGROUP");
+    read.arg(&["GROUP", GROUP, "c", "COUNT", "1", "STREAMS", queue.keys().stream(), ">"]);
+    let _: redis::Value = read.query_async(&mut redis).await.unwrap();
+    assert!(counts().await.oldest_waiting.unwrap() < YEAR, "the old one is active, the one behind it waits");
+    assert!(queue.pause().await.unwrap());
+    assert!(counts().await.oldest_waiting.unwrap() < YEAR, "where the group was is known while it is paused");
+    assert!(queue.resume().await.unwrap());
+    read_one(&queue, "c").await;
+    assert_eq!((counts().await.oldest_waiting, counts().await.active), (None, 2), "both are active");
+
+    queue.heartbeat(&Consumer::of_this_process(), 0).await.unwrap();
+    assert_eq!(counts().await.consumers_alive, 1);
+}
+
+on_each_redis!(the_age_of_the_oldest_waiting_job_is_that_of_the_first_one_not_delivered_also_while_paused);
+
+#[tokio::test]
+async fn prometheus_scrapes_what_is_exported_and_every_expression_of_the_dashboard_has_data() {
+    let (server, mut mill) = (FeedServer::start(), Mill::new());
+    serve_feeds(&server, &mut mill, 50);
+    let up = Up::start(&mill).await;
+    let prometheus = Prometheus::scraping(&up.address.to_string()).await;
+    // A rate needs a number from before.
+    eventually("the first scrape", PATIENCE, async || {
+        (!prometheus.query("feedmill_fetches_total").await.is_empty()).then_some(())
+    })
+    .await;
+    mill.fetch(&["a", "b"]).await;
+    mill.through(&mill.queues().await).await;
+
+    let text = up.scrape().await;
+    assert!(text.ends_with('\n') && !text.contains("\n\n\n"));
+    for family in FAMILIES {
+        assert_eq!(text.matches(&format!("# TYPE {} ", family.name)).count(), 1, "{}", family.name);
+        assert_eq!(text.matches(&format!("# HELP {} ", family.name)).count(), 1, "{}", family.name);
+    }
+    let findings = findings(&text);
+    assert!(matches!(findings.as_slice(), [one] if one.starts_with("bullmq_job_count ")), "{findings:?}");
+
+    let dashboard: Value = serde_json::from_str(include_str!("../../grafana/dashboards/feedmill.json")).unwrap();
+    let targets = dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let expressions: Vec<&str> = targets.map(|target| target["expr"].as_str().unwrap()).collect();
+    assert!(expressions.len() > 20, "{expressions:?}");
+    for expression in expressions {
+        let asked = expression.replace("$__rate_interval", RATE_WINDOW).replace("$queue", ".*");
+        assert!(!asked.contains('$'), "{expression}");
+        eventually(expression, PATIENCE, async || {
+            let values = prometheus.query(&asked).await;
+            (!values.is_empty() && values.iter().any(|value| !value.is_nan())).then_some(())
+        })
+        .await;
+    }
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn after_an_import_with_failing_items_all_who_count_tell_the_same_story() {
+    let (server, mut mill) = (FeedServer::start(), Mill::new());
+    serve_feeds(&server, &mut mill, 200);
+    let refuse_bad = doc! { "title": { "$ne": "bad" } };
+    let store = mill.store().await;
+    store.database().create_collection("jobs").validator(refuse_bad).await.unwrap();
+    let up = Up::start(&mill).await;
+    let ran = mill.run(&["fetch", "a", "--wait", "--json"]).await;
+    assert_eq!(ran.status.code(), Some(1), "{}", ran.stderr);
+    mill.through(&mill.queues().await).await;
+
+    let record = records(&ran.stdout).remove(0);
+    assert_adds_up(&record);
+    assert_eq!((record.items, record.new, record.inserted, record.failed), (200, 200, 180, 20));
+    assert_eq!(mill.documents().await.count_documents(doc! {}).await.unwrap(), 180);
+
+    let counts: Value = serde_json::from_str(&mill.run_ok(&["queue", "counts", "--json"]).await).unwrap();
+    let text = eventually("readings from after the import", PATIENCE, async || {
+        let text = up.scrape().await;
+        (number(&text, &format!("bullmq_job_count{{queue=\"{IMPORT}\",state=\"failed\"}}")) > 19).then_some(text)
+    })
+    .await;
+    for queue in [IMPORT, FETCH] {
+        let states =
+            ["active", "completed", "delayed", "failed", "paused", "prioritized", "waiting", "waiting-children"];
+        for state in states {
+            let exported = number(&text, &format!("bullmq_job_count{{queue=\"{queue}\",state=\"{state}\"}}"));
+            assert_eq!(Some(exported), counts[queue][state].as_u64(), "{queue} {state}");
+        }
+        let of = |name: &str| number(&text, &format!("{name}{{queue=\"{queue}\"}}"));
+        let total = |name: &str| counts[queue]["totals"][name].as_u64().unwrap_or(0);
+        assert_eq!(of("bullmq_job_completed_total"), total("completed"), "{queue}");
+        assert_eq!(of("bullmq_job_failed_total"), total("failed"), "{queue}");
+        assert_eq!(of("bullmq_jobs_processed_total"), total("completed") + total("failed"), "{queue}");
+        assert_eq!(of("bullmq_queue_size"), 0, "{queue}");
+        assert_eq!(of("feedmill_retries_total"), total("retried"), "{queue}");
+        // One process did everything, so what it did itself is what Redis counted.
+        let settled =
+            |outcome| number(&text, &format!("feedmill_jobs_settled_total{{queue=\"{queue}\",outcome=\"{outcome}\"}}"));
+        assert_eq!(settled("done"), total("completed"), "{queue}");
+        assert_eq!(settled("buried"), total("failed"), "{queue}");
+        assert_eq!(settled("retried"), total("retried"), "{queue}");
+    }
+    let import = |name: &str| number(&text, &format!("{name}{{queue=\"{IMPORT}\"}}"));
+    assert_eq!((import("bullmq_job_completed_total"), import("bullmq_job_failed_total")), (180, 20));
+    assert_eq!((import("feedmill_dead_letters"), import("feedmill_consumers_alive")), (20, 1));
+    assert_eq!(import("feedmill_job_wait_seconds_count"), 200, "each job had one first handling");
+    assert_eq!(number(&text, "feedmill_documents_total{result=\"inserted\"}"), 180);
+    assert_eq!(number(&text, "feedmill_fetched_items_total{class=\"new\"}"), 200);
+    assert_eq!(number(&text, "feedmill_fetches_total{status=\"2xx\"}"), 1);
+    let enqueued = format!("feedmill_enqueued_total{{queue=\"{IMPORT}\",result=\"enqueued\"}}");
+    assert_eq!(number(&text, &enqueued), 200);
+    up.stop().await;
+}
+
+/// A worker that exports; returns where, once it works.
+async fn exporting_worker(mill: &Mill, variables: &[(&str, &str)]) -> (Running, SocketAddr) {
+    let mut command = mill.command(&["worker"]);
+    command.envs(variables.iter().copied());
+    let worker = mill.start_command(command);
+    let address = eventually("the worker exports", PATIENCE, async || {
+        let log = worker.stderr();
+        let (_, rest) = log.split_once("http://").filter(|_| log.matches("worker starts").count() == 2)?;
+        Some(rest.split('/').next()?.parse().unwrap())
+    })
+    .await;
+    (worker, address)
+}
+
+#[tokio::test]
+async fn a_worker_exports_what_it_did_and_leaves_what_redis_says_to_others() {
+    let (server, mut mill) = (FeedServer::start(), Mill::new());
+    serve_feeds(&server, &mut mill, 3);
+    let (mut worker, address) = exporting_worker(&mill, &[("FEEDMILL_METRICS_LISTEN", "127.0.0.1:0")]).await;
+    let before = scrape(address).await;
+    for family in FAMILIES {
+        assert_eq!(is_exported(&before, family), family.whose == Whose::Process, "{}", family.name);
+    }
+    let done = format!("feedmill_jobs_settled_total{{queue=\"{IMPORT}\",outcome=\"done\"}}");
+    assert_eq!(number(&before, &done), 0, "exported before the first one");
+    mill.fetch(&["a"]).await;
+    mill.through(&mill.queues().await).await;
+    assert_eq!(number(&scrape(address).await, &done), 3);
+    worker.term();
+    let (status, _) = worker.wait(PATIENCE).await;
+    assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn with_a_token_metrics_are_for_those_who_bring_it() {
+    let mill = Mill::new();
+    let variables = [("FEEDMILL_METRICS_LISTEN", "0.0.0.0:0"), ("FEEDMILL_TOKEN", "s3cret")];
+    let (worker, address) = exporting_worker(&mill, &variables).await;
+    let url = format!("http://127.0.0.1:{}/metrics", address.port());
+    let without = http().get(&url).send().await.unwrap();
+    assert_eq!(without.status(), 401);
+    let wrong = http().get(&url).header("authorization", "Bearer secret").send().await.unwrap();
+    assert_eq!(wrong.status(), 401);
+    let with = http().get(&url).header("authorization", "Bearer s3cret").send().await.unwrap();
+    assert_eq!(with.status(), 200);
+    assert!(!worker.stderr().contains("s3cret"));
+}
+
+#[tokio::test]
+async fn without_a_token_a_worker_refuses_to_export_beyond_this_host() {
+    let mill = Mill::new();
+    let mut command = mill.command(&["worker"]);
+    command.env("FEEDMILL_METRICS_LISTEN", "0.0.0.0:9100");
+    mill.start_command(command).ran().await.failed(
+        2,
+        "metrics on 0.0.0.0:9100, beyond this host, need a token: set FEEDMILL_TOKEN, or listen on 127.0.0.1",
+    );
+}
+
+#[tokio::test]
+async fn while_redis_is_away_its_numbers_are_missing_and_that_is_said() {
+    let mut redis = OwnRedis::start(&[]);
+    let queue = queue_at(&redis.url()).await;
+    let exported = metrics::record().unwrap().with_queues(QueueReadings::new([queue]));
+    let server = Server::start(LOOPBACK, exported, None).await.unwrap();
+    assert_eq!(number(&scrape(server.address).await, "feedmill_redis_up"), 1);
+    redis.kill9();
+    let without = eventually("the reading is over a second old", PATIENCE, async || {
+        let text = scrape(server.address).await;
+        (number(&text, "feedmill_redis_up") == 0).then_some(text)
+    })
+    .await;
+    assert!(!without.contains("bullmq_"), "{without}");
+    assert!(without.contains("feedmill_build_info"), "what the process knows itself stays");
+    redis.restart();
+    eventually("Redis answers again", PATIENCE, async || {
+        (number(&scrape(server.address).await, "feedmill_redis_up") == 1).then_some(())
+    })
+    .await;
+}
