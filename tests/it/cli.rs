@@ -790,7 +790,8 @@ async fn a_feed_that_only_fetch_knows_is_said_to_be_missing_at_the_worker() {
     mill.feed("jobs", &format!("http://{NOTHING}/jobs.rss"), None);
     let ran = mill.run(&["fetch", "jobs", "--wait"]).await;
     assert_eq!(ran.status.code(), Some(1));
-    let told = "the worker that took it has no feed \"jobs\" in its configuration; workers read theirs when they start";
+    let told = "the worker that took it has no feed \"jobs\" in its configuration; workers read theirs when they start, \
+                and on SIGHUP";
     assert_eq!(errors(&ran), [format!("jobs: {told}")]);
 }
 
