@@ -8,6 +8,7 @@ use clap::Args;
 use super::{Globals, export_metrics, reload};
 use crate::import::{ConfiguredFeeds, Scheduler};
 use crate::pipeline::{Queues, feeds};
+use crate::pulse::Beat;
 use crate::shutdown;
 
 /// Add the fetch jobs of feeds at the times of their schedules
@@ -27,6 +28,6 @@ pub(super) async fn run(globals: &Globals, _args: ScheduleArgs) -> anyhow::Resul
     let feeds = ConfiguredFeeds::new(feeds(&config)?);
     let queues = Queues::open(&config).await?;
     reload::on_hangup(globals, &feeds).context("cannot handle signals")?;
-    Scheduler { fetch_queue: queues.fetch, feeds }.run(shutdown).await;
+    Scheduler { fetch_queue: queues.fetch, feeds }.run(shutdown, Beat::default()).await;
     Ok(ExitCode::SUCCESS)
 }

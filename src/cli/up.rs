@@ -100,6 +100,11 @@ async fn work(
     let Pipeline { queues, store, feeds, pulse, .. } = pipeline.clone();
     let exported = metrics.with_queues(QueueReadings::new([queues.import.clone(), queues.fetch.clone()]));
     let app = App::new(queues, store, feeds, pulse, token).with_metrics(exported);
-    tokio::join!(http::serve(listener, app, shutdown.clone()), scheduler.run(shutdown.clone()), pipeline.run(shutdown));
+    let beat = pipeline.pulse.follow("scheduler");
+    tokio::join!(
+        http::serve(listener, app, shutdown.clone()),
+        scheduler.run(shutdown.clone(), beat),
+        pipeline.run(shutdown)
+    );
     Ok(())
 }

@@ -20,7 +20,7 @@ const TURN_AGE_MAX: Duration = Duration::from_mins(1);
 const READY_WITHIN: Duration = Duration::from_secs(1);
 
 /// `GET /healthz`: the loops of this process turn. In `serve` there are none beside the one that answers here; in `up`
-/// there are the heartbeats of both workers and the recorder. Turns that fail are turns.
+/// there are the heartbeats of both workers, the recorder and the scheduler. Turns that fail are turns.
 pub(super) async fn live(State(app): AppState) -> Result<Response, ApiError> {
     let stopped = app.pulse.stopped(TURN_AGE_MAX);
     if stopped.is_empty() {

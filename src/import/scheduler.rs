@@ -25,6 +25,7 @@ use super::{ConfiguredFeeds, FetchTask};
 use crate::error::chain;
 use crate::feed::Feed;
 use crate::job::{Envelope, JobId};
+use crate::pulse::Beat;
 use crate::queue::schedulers::{DueSchedulers, Fire, Firing, Rescheduling};
 use crate::queue::{Queue, QueueError};
 
@@ -98,16 +99,18 @@ impl DueFeed {
 }
 
 impl Scheduler {
-    /// Keeps the schedulers as the feeds are, and fires what is due, until `shutdown`. While Redis is away it waits.
-    pub async fn run(self, shutdown: CancellationToken) {
+    /// Keeps the schedulers as the feeds are, and fires what is due, until `shutdown`. While Redis is away it waits. Says in
+    /// `beat` that it turns.
+    pub async fn run(self, shutdown: CancellationToken, beat: Beat) {
         tracing::info!(queue = %self.fetch_queue.name(), "scheduler starts");
-        shutdown.run_until_cancelled_owned(self.run_for_ever()).await;
+        shutdown.run_until_cancelled_owned(self.run_for_ever(beat)).await;
     }
 
-    async fn run_for_ever(self) {
+    async fn run_for_ever(self, beat: Beat) {
         let mut replaced = self.feeds.subscribe();
         let (mut is_synced, mut restore_at) = (false, Instant::now());
         loop {
+            beat.turned();
             // Marked before they are read: a replacement in between is seen in the next turn.
             is_synced &= !replaced.has_changed().unwrap_or(false);
             replaced.mark_unchanged();
