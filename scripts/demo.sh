@@ -129,7 +129,7 @@ addresses_written() {
 
 start_feedmill() {
     touch "$STATE/started"
-    start "$STATE/up.log" "$FEEDMILL_BIN" up --embedded --listen 127.0.0.1:0 --config "$CONFIG"
+    start "$STATE/up.log" "$FEEDMILL_BIN" up --embedded --listen "$LISTEN" --config "$CONFIG"
     UP_PID=$STARTED
     wait_until "$UP_PID" "feedmill up" "$STATE/up.log" addresses_written
     # Read, not sourced: a URL may hold what a shell would take for a command.
@@ -159,7 +159,6 @@ print_addresses() {
 main() {
     # An import alone needs no address that others know, and somebody else may have that one.
     if [ "$MODE" = once ]; then LISTEN=127.0.0.1:0; fi
-    export FEEDMILL_LISTEN=$LISTEN
     scripts/setup.sh demo
     build
     mkdir -p "$STATE"

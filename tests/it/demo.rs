@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{
     eventually::eventually,
     process::{PATIENCE, Ran},
+    prometheus::http,
     servers::{find, free_port},
     shell::{BINARY, Shell, ran},
 };
@@ -156,7 +157,9 @@ async fn a_demo_that_stays_prints_its_addresses_and_ends_with_all_it_started() {
         fs::read_to_string(&printed).ok().filter(|said| said.contains("Other commands find it"))
     })
     .await;
-    assert!(said.contains(&format!("  metrics   http://{listen}/metrics\n")), "{said}");
+    let metrics = format!("http://{listen}/metrics");
+    assert!(said.contains(&format!("  metrics   {metrics}\n")), "{said}");
+    assert_eq!(http().get(metrics).send().await.unwrap().status(), 200);
     let addresses = fs::read_to_string(demo.path(".feedmill/embedded.env")).unwrap();
     for (name, label) in [("REDIS_URL", "Redis"), ("MONGODB_URI", "MongoDB")] {
         let address = addresses.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap();

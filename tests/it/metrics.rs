@@ -11,21 +11,18 @@ use feedmill::{
     metrics::{
         self, QueueReadings,
         server::{CONTENT_TYPE, Server},
-        table::{FAMILIES, Family, Whose},
+        table::{BUILD_INFO, FAMILIES, Family, Whose},
     },
-    pipeline::Pipeline,
     queue::{GROUP, Queue, consumers::Consumer},
-    worker::Ended,
 };
 use mongodb::bson::doc;
 use redis::aio::MultiplexedConnection;
 use serde_json::Value;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::support::{
     eventually::eventually,
     feed_server::{FeedServer, Page},
+    http::Served,
     jobs::{add, connection, queue_at, read_one},
     process::{Mill, PATIENCE, Running, assert_adds_up, records},
     prometheus::{Prometheus, http},
@@ -38,36 +35,6 @@ const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4
 
 /// What an expression of the dashboard is asked with, where Grafana fills in its own.
 const RATE_WINDOW: &str = "1m";
-
-/// Everything in this process: the workers of both queues, and their numbers with those of Redis at [`Up::address`].
-struct Up {
-    address: SocketAddr,
-    shutdown: CancellationToken,
-    working: JoinHandle<Ended>,
-    _server: Server,
-}
-
-impl Up {
-    async fn start(mill: &Mill) -> Self {
-        let recorded = metrics::record().unwrap();
-        let pipeline = Pipeline::connect(&mill.config()).await.unwrap();
-        let queues = pipeline.queues.clone();
-        let exported = recorded.with_queues(QueueReadings::new([queues.import, queues.fetch]));
-        let server = Server::start(LOOPBACK, exported, None).await.unwrap();
-        let shutdown = CancellationToken::new();
-        let working = tokio::spawn(pipeline.run(shutdown.clone()));
-        Self { address: server.address, shutdown, working, _server: server }
-    }
-
-    async fn scrape(&self) -> String {
-        scrape(self.address).await
-    }
-
-    async fn stop(self) {
-        self.shutdown.cancel();
-        self.working.await.unwrap();
-    }
-}
 
 async fn scrape(address: SocketAddr) -> String {
     let answer = http().get(format!("http://{address}/metrics")).send().await.unwrap();
@@ -154,7 +121,7 @@ on_each_redis!(the_age_of_the_oldest_waiting_job_is_that_of_the_first_one_not_de
 async fn prometheus_scrapes_what_is_exported_and_every_expression_of_the_dashboard_has_data() {
     let (server, mut mill) = (FeedServer::start(), Mill::new());
     serve_feeds(&server, &mut mill, 50);
-    let up = Up::start(&mill).await;
+    let up = Served::up(&mill).await;
     let prometheus = Prometheus::scraping(&up.address.to_string()).await;
     // A rate needs a number from before.
     eventually("the first scrape", PATIENCE, async || {
@@ -164,7 +131,7 @@ async fn prometheus_scrapes_what_is_exported_and_every_expression_of_the_dashboa
     mill.fetch(&["a", "b"]).await;
     mill.through(&mill.queues().await).await;
 
-    let text = up.scrape().await;
+    let text = scrape(up.address).await;
     assert!(text.ends_with('\n') && !text.contains("\n\n\n"));
     for family in FAMILIES {
         assert_eq!(text.matches(&format!("# TYPE {} ", family.name)).count(), 1, "{}", family.name);
@@ -186,7 +153,6 @@ async fn prometheus_scrapes_what_is_exported_and_every_expression_of_the_dashboa
         })
         .await;
     }
-    up.stop().await;
 }
 
 #[tokio::test]
@@ -196,7 +162,7 @@ async fn after_an_import_with_failing_items_all_who_count_tell_the_same_story() 
     let refuse_bad = doc! { "title": { "$ne": "bad" } };
     let store = mill.store().await;
     store.database().create_collection("jobs").validator(refuse_bad).await.unwrap();
-    let up = Up::start(&mill).await;
+    let up = Served::up(&mill).await;
     let ran = mill.run(&["fetch", "a", "--wait", "--json"]).await;
     assert_eq!(ran.status.code(), Some(1), "{}", ran.stderr);
     mill.through(&mill.queues().await).await;
@@ -208,7 +174,7 @@ async fn after_an_import_with_failing_items_all_who_count_tell_the_same_story() 
 
     let counts: Value = serde_json::from_str(&mill.run_ok(&["queue", "counts", "--json"]).await).unwrap();
     let text = eventually("readings from after the import", PATIENCE, async || {
-        let text = up.scrape().await;
+        let text = scrape(up.address).await;
         (number(&text, &format!("bullmq_job_count{{queue=\"{IMPORT}\",state=\"failed\"}}")) > 19).then_some(text)
     })
     .await;
@@ -242,7 +208,6 @@ async fn after_an_import_with_failing_items_all_who_count_tell_the_same_story() 
     assert_eq!(number(&text, "feedmill_fetches_total{status=\"2xx\"}"), 1);
     let enqueued = format!("feedmill_enqueued_total{{queue=\"{IMPORT}\",result=\"enqueued\"}}");
     assert_eq!(number(&text, &enqueued), 200);
-    up.stop().await;
 }
 
 /// A worker that exports; returns where, once it works.
@@ -260,7 +225,7 @@ async fn exporting_worker(mill: &Mill, variables: &[(&str, &str)]) -> (Running, 
 }
 
 #[tokio::test]
-async fn a_worker_exports_what_it_did_and_leaves_what_redis_says_to_others() {
+async fn a_worker_exports_what_it_did_and_serve_what_redis_says() {
     let (server, mut mill) = (FeedServer::start(), Mill::new());
     serve_feeds(&server, &mut mill, 3);
     let (mut worker, address) = exporting_worker(&mill, &[("FEEDMILL_METRICS_LISTEN", "127.0.0.1:0")]).await;
@@ -270,6 +235,12 @@ async fn a_worker_exports_what_it_did_and_leaves_what_redis_says_to_others() {
     }
     let done = format!("feedmill_jobs_settled_total{{queue=\"{IMPORT}\",outcome=\"done\"}}");
     assert_eq!(number(&before, &done), 0, "exported before the first one");
+    let serve = Served::serve(&mill).await;
+    let of_serve = scrape(serve.address).await;
+    for family in FAMILIES {
+        let wanted = family.whose == Whose::Redis || *family == BUILD_INFO;
+        assert_eq!(is_exported(&of_serve, family), wanted, "{}", family.name);
+    }
     mill.fetch(&["a"]).await;
     mill.through(&mill.queues().await).await;
     assert_eq!(number(&scrape(address).await, &done), 3);
