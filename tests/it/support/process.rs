@@ -364,11 +364,15 @@ impl Running {
         let of_this = format!(":{}:", self.child.id());
         let mut redis = redis_connection(queue.redis().address()).await;
         eventually("the process holds jobs", PATIENCE, async || {
-            // It is stopped for the look, or it could settle them before it is killed.
+            // It is stopped for the look, or it could settle them before it is killed. What it sent just before may
+            // still be on its way: only what it holds at every one of many looks was not about to be settled.
             self.signal(Signal::STOP);
-            let consumers: StreamInfoConsumersReply =
-                redis.xinfo_consumers(queue.keys().stream(), GROUP).await.unwrap();
-            let holds = consumers.consumers.iter().any(|one| one.name.contains(&of_this) && one.pending > 0);
+            let mut holds = true;
+            for _ in 0..32 {
+                let consumers: StreamInfoConsumersReply =
+                    redis.xinfo_consumers(queue.keys().stream(), GROUP).await.unwrap();
+                holds &= consumers.consumers.iter().any(|one| one.name.contains(&of_this) && one.pending > 0);
+            }
             if !holds {
                 self.signal(Signal::CONT);
             }
