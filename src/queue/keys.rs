@@ -39,6 +39,11 @@
 use super::QueueError;
 use crate::job::{ImportId, JobId};
 
+/// The set of the names of all queues under `prefix` (set).
+pub(super) fn registry(prefix: &str) -> String {
+    format!("{prefix}:queues")
+}
+
 /// The keys of one queue.
 #[derive(Clone, Debug)]
 pub struct Keys {
@@ -82,7 +87,7 @@ impl Keys {
         let key = |rest: &str| format!("{prefix}:{{{queue}}}:{rest}");
         Ok(Self {
             queue: queue.to_owned(),
-            registry: format!("{prefix}:queues"),
+            registry: registry(prefix),
             queue_prefix: key(""),
             stream: key("stream"),
             prioritized: key("prioritized"),

@@ -37,6 +37,7 @@ pub mod consumers;
 pub mod find;
 pub mod limits;
 pub mod pause;
+pub mod registry;
 // what is added again and again
 pub mod schedulers;
 // what feeds and imports keep beside the jobs
