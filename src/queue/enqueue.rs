@@ -155,7 +155,7 @@ impl Queue {
                     None => call.arg(job.id.as_bytes()).arg(""),
                 };
                 call.arg("new").arg("").arg(encoded(&job.envelope));
-                call.arg(self.extras(job.priority, job.group)).arg(options(job));
+                call.arg(self.extras(job.priority, job.group)).arg(options(job, self.tells_all()));
             }
             let replied = self.run_enqueue(call, piece.len()).await?;
             // "stale" is only said to fetches
@@ -246,9 +246,10 @@ fn check(job: &NewJob<'_>, payload_max_bytes: usize) -> Result<(), QueueError> {
     Ok(())
 }
 
-/// Delay, attempts made and deduplication as the script takes them; nothing for most jobs.
-fn options(job: &NewJob<'_>) -> Vec<u8> {
-    if job.delay.is_zero() && job.attempts_made == 0 && job.dedup.is_none() {
+/// Delay, attempts made, deduplication and (where all events are told) name as the script takes them; nothing for most jobs.
+fn options(job: &NewJob<'_>, tells_all: bool) -> Vec<u8> {
+    let name = job.envelope.name.filter(|_| tells_all);
+    if job.delay.is_zero() && job.attempts_made == 0 && job.dedup.is_none() && name.is_none() {
         return Vec::new();
     }
     let dedup = job.dedup.map(|dedup| {
@@ -256,7 +257,7 @@ fn options(job: &NewJob<'_>) -> Vec<u8> {
         (dedup.id, ttl, dedup.extend, dedup.replace, dedup.keep_last_if_active)
     });
     let delay = if job.delay.is_zero() { 0 } else { millis(job.delay).max(1) };
-    rmp_serde::to_vec(&(delay, job.attempts_made, dedup)).expect("writing to memory does not fail")
+    rmp_serde::to_vec(&(delay, job.attempts_made, dedup, name)).expect("writing to memory does not fail")
 }
 
 fn encoded(envelope: &Envelope<'_>) -> Vec<u8> {

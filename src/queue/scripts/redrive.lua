@@ -22,6 +22,7 @@ for i = OWN_KEYS, #KEYS do
     status = 'R'
     redis.call('XDEL', K.dead, letter)
     redis.call('HDEL', K.failures, id)
+    date_log(id)
     local import = string.sub(head, 22, 29)
     if import ~= NO_IMPORT then
       local import_hash = import_key(IMPORT, import)

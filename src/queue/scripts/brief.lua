@@ -1,0 +1,35 @@
+-- Shared by the scripts that look at many jobs: what there is of a job, but its payload. Behind head.lua.
+
+local TAIL_MAX = 8192 -- what follows the payload: name, feed, options
+
+-- Length of the bytes that begin at the front of `text` in MessagePack, and of what says so; nil when it is something else.
+local function bytes_length(text)
+  local kind = string.byte(text)
+  if kind == 0xc4 and #text >= 2 then
+    return string.byte(text, 2), 2
+  elseif kind == 0xc5 and #text >= 3 then
+    return struct.unpack('>I2', string.sub(text, 2)), 3
+  elseif kind == 0xc6 and #text >= 5 then
+    return struct.unpack('>I4', string.sub(text, 2)), 5
+  end
+end
+
+-- The value of a job's key with no bytes where its payload is, and how many there are. The head alone where the envelope is
+-- none that is known here; '' where there is no head.
+local function brief(key)
+  local head = read_head(key)
+  if not head then
+    return '', 0
+  end
+  local intro = redis.call('GETRANGE', key, #head, #head + 5)
+  local length, said_in = bytes_length(string.sub(intro, 2))
+  if not length then
+    return head, 0
+  end
+  local tail = ''
+  if string.byte(intro) > 0x91 then
+    local from = #head + 1 + said_in + length
+    tail = redis.call('GETRANGE', key, from, from + TAIL_MAX - 1)
+  end
+  return head .. string.sub(intro, 1, 1) .. '\196\0' .. tail, length
+end
