@@ -22,9 +22,12 @@ use serde_bytes::ByteBuf;
 
 use super::dead_letter::DeadLetter;
 use super::find::{Failure, Holder, instant};
-use super::scripts::{self, JOBS_PER_CALL_MAX, Script, element};
+use super::scripts::{self, Script, element};
 use super::{Queue, QueueError};
 use crate::job::{EntryId, Head, Job, JobId, JobOptions, Place};
+
+/// Most jobs of a page: they take Redis a millisecond or two, since each is looked up.
+pub const PAGE_MAX: usize = 128;
 
 /// A state whose jobs can be listed, with BullMQ's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -273,7 +276,7 @@ pub(super) struct Rows {
 }
 
 impl Queue {
-    /// Reads one page of the jobs in a state: at most `limit`, and at most [`JOBS_PER_CALL_MAX`]; `cursor` is where the page
+    /// Reads one page of the jobs in a state: at most `limit`, and at most [`PAGE_MAX`]; `cursor` is where the page
     /// before ended, `None` the beginning.
     ///
     /// # Errors
@@ -301,7 +304,7 @@ impl Queue {
                 Order::Asc => "asc",
                 Order::Desc => "desc",
             })
-            .arg(limit.clamp(1, JOBS_PER_CALL_MAX))
+            .arg(limit.clamp(1, PAGE_MAX))
             .arg(&position.0)
             .arg(&position.1)
             .arg(&position.2[..])

@@ -3,8 +3,7 @@
 //! There is no index: a search costs what it looks at, so it is done in bounded steps, and whoever asks decides how long to go
 //! on. What [`super::list`] promises of jobs that stay and of jobs that move holds here too.
 
-use super::list::{Cursor, ListState, Listed, Order, Rows};
-use super::scripts::JOBS_PER_CALL_MAX;
+use super::list::{Cursor, ListState, Listed, Order, PAGE_MAX, Rows};
 use super::{Queue, QueueError};
 
 /// What is looked for: all that is set must hold.
@@ -51,7 +50,7 @@ impl Filter {
 }
 
 impl Queue {
-    /// Looks at one page of jobs, behind where the step before ended, and returns at most `limit` that match.
+    /// Looks at one page of jobs ([`PAGE_MAX`]), behind where the step before ended, and returns at most `limit` that match.
     ///
     /// # Errors
     /// [`QueueError::Cursor`] when the cursor is of a list of another state, or downwards.
@@ -60,7 +59,7 @@ impl Queue {
         let cursor = cursor.unwrap_or(&start);
         let state = cursor.state();
         cursor.check(filter.state.unwrap_or(state), Order::Asc)?;
-        let Rows { rows, next } = self.rows(cursor, JOBS_PER_CALL_MAX).await?;
+        let Rows { rows, next } = self.rows(cursor, PAGE_MAX).await?;
         let next = next.or_else(|| filter.state_after(state).map(|state| Cursor::start(state, Order::Asc)));
         let mut matches = Matches { jobs: Vec::new(), looked: 0, next };
         for (job, behind) in rows {

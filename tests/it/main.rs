@@ -17,6 +17,7 @@ mod backoff;
 mod dead_letter;
 mod schedulers;
 mod consumers;
+mod look;
 mod worker;
 mod model;
 mod store;

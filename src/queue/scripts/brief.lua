@@ -16,20 +16,27 @@ end
 
 -- The value of a job's key with no bytes where its payload is, and how many there are. The head alone where the envelope is
 -- none that is known here; '' where there is no head.
+local FRONT_READ = 159 -- far enough for most heads and the beginning of the envelope: one command for most jobs
 local function brief(key)
-  local head = read_head(key)
-  if not head then
+  local front = redis.pcall('GETRANGE', key, 0, FRONT_READ)
+  if type(front) == 'table' or #front <= HEAD_LAST then
     return '', 0
   end
-  local intro = redis.call('GETRANGE', key, #head, #head + 5)
+  local from = HEAD_LAST + 1 + string.byte(front, HEAD_LAST + 1) -- of the envelope
+  local intro = string.sub(front, from + 1, from + 6)
+  if #intro < 6 and #front > FRONT_READ then
+    front = redis.call('GETRANGE', key, 0, from + 5)
+    intro = string.sub(front, from + 1)
+  end
+  local head = string.sub(front, 1, from)
   local length, said_in = bytes_length(string.sub(intro, 2))
   if not length then
     return head, 0
   end
   local tail = ''
   if string.byte(intro) > 0x91 then
-    local from = #head + 1 + said_in + length
-    tail = redis.call('GETRANGE', key, from, from + TAIL_MAX - 1)
+    local tail_from = from + 1 + said_in + length
+    tail = redis.call('GETRANGE', key, tail_from, tail_from + TAIL_MAX - 1)
   end
   return head .. string.sub(intro, 1, 1) .. '\196\0' .. tail, length
 end

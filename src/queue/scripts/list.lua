@@ -12,7 +12,7 @@
 --         then per job {section · entry, or score in a zset · job id (empty: an entry without one) · group, if parked · value
 --         of its key without the payload (empty: none) · bytes of its payload · row of failures (empty: none) · {consumer and
 --         idle time (ms) of an active one; fields of a dead letter, or of an entry without an id, long ones cut}}}
--- At most 256 jobs or 512 KiB a call; a page may be shorter than asked for though it is not the last.
+-- At most 128 jobs or 512 KiB a call; a page may be shorter than asked for though it is not the last.
 
 local state, is_asc, limit = ARGV[OWN_ARGS], ARGV[OWN_ARGS + 1] == 'asc', tonumber(ARGV[OWN_ARGS + 2])
 local start = {unpack(ARGV, OWN_ARGS + 3, OWN_ARGS + 6)}
