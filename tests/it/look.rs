@@ -550,7 +550,6 @@ async fn the_events_of_a_job_are_bullmqs_in_the_order_of_its_moves() {
     });
     until(Duration::from_secs(20), async || {
         let counts = queue.counts().await.unwrap();
-        eprintln!("{counts:?}");
         counts.is_idle() && counts.failed == 1
     })
     .await;
