@@ -347,6 +347,25 @@ async fn an_idle_up_costs_next_to_nothing() {
     assert!(cpu < SPAN / 100, "{cpu:?} of CPU in {SPAN:?}");
 }
 
+#[tokio::test]
+async fn a_scheduled_fetch_that_is_answered_304_costs_little() {
+    const FEEDS: usize = 50;
+    const FETCHES: usize = 500;
+    let server = FeedServer::start();
+    let names: Vec<String> = (0..FEEDS).map(|n| format!("feed-{n}")).collect();
+    let mill = mill(&server, &names.iter().map(|name| (name.as_str(), "every 1s")).collect::<Vec<_>>());
+    let up = mill.start(&["up"]);
+    // Everything is imported, and has been found unchanged once.
+    rounds(&server, &names, 2).await;
+    let (before, cpu) = (server.asked().len(), cpu_so_far(up.pid()));
+    eventually("many fetches", PATIENCE, async || (server.asked().len() >= before + FETCHES).then_some(())).await;
+    // All that the process did meanwhile: slots, fetches, and turns without work. A debug build stays below it too.
+    let (cpu, asked) = (cpu_so_far(up.pid()).saturating_sub(cpu), server.asked().split_off(before));
+    assert!(asked.iter().all(|asked| asked.status == 304), "{asked:?}");
+    let each = cpu / asked.len() as u32;
+    assert!(each < Duration::from_millis(2), "{each:?} of CPU a fetch, {} fetches", asked.len());
+}
+
 /// Calls of all commands, those within scripts included.
 async fn commands_so_far(queues: &Queues) -> u64 {
     let mut redis = redis_connection(queues.fetch.redis().address()).await;
