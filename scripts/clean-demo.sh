@@ -2,8 +2,8 @@
 # Forgets what the demo imported: the next `make demo` finds every item new. Programs in .feedmill/bin stay, and so does
 # what a `feedmill up --embedded` of yours has stored.
 #
-# A demo that was killed leaves its servers running. They are ended first: without their data they would be of no use, and
-# without the note of their process ids nobody would find them again.
+# A demo that was killed leaves its servers running. They are ended first: without their data they would be of no use,
+# and without the note of their process ids nobody would find them again.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -6,8 +6,8 @@
 #
 #   feedmill demo serve ──HTTP──▶ feedmill fetch --all --wait ──jobs──▶ feedmill up --embedded (Redis, MongoDB, workers)
 #
-# All state is in .feedmill/demo: a second run finds every item unchanged, and a `feedmill up --embedded` of yours shares
-# nothing with it. `make clean-demo` starts over.
+# All state is in .feedmill/demo: a second run finds every item unchanged, and a `feedmill up --embedded` of yours
+# shares nothing with it. `make clean-demo` starts over.
 #
 #   DEMO_FEEDS     folder to serve instead of demo/feeds
 #   DEMO_LISTEN    address for HTTP while it stays, instead of 127.0.0.1:4000

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The signal does not say who sent it, so the controlling terminal is looked at. A process that was to outlive its
-//! terminal is left alone: `nohup` has SIGHUP ignored before it begins, `setsid` and service managers give it no terminal.
+//! terminal is left alone: `nohup` has SIGHUP ignored before it begins, `setsid` and service managers give it no
+//! terminal.
 //!
 //! *Crash:* nothing is written here; the next start reads the file.
 

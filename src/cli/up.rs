@@ -22,7 +22,8 @@ use crate::shutdown;
 /// Run everything in one process
 ///
 /// These are HTTP, the workers of both queues, and the schedules of the feeds. SIGHUP re-reads the feeds. Ends on
-/// SIGTERM, on Ctrl-C, or with its terminal: what is held is finished or given back first. A second signal ends at once.
+/// SIGTERM, on Ctrl-C, or with its terminal: what is held is finished or given back first. A second signal ends it at
+/// once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill up                  with Redis and MongoDB from the configuration

@@ -12,8 +12,8 @@ use crate::shutdown;
 
 /// Run the workers of both queues
 ///
-/// Start as many processes as you like, on as many hosts. SIGHUP re-reads the feeds. Ends on SIGTERM, on Ctrl-C, or with
-/// its terminal: what is held is finished or given back first. A second signal ends at once. With
+/// Start as many processes as you like, on as many hosts. SIGHUP re-reads the feeds. Ends on SIGTERM, on Ctrl-C, or
+/// with its terminal: what is held is finished or given back first. A second signal ends it at once. With
 /// FEEDMILL_METRICS_LISTEN=127.0.0.1:9100 it exports what it does on http://127.0.0.1:9100/metrics.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
