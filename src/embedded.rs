@@ -341,7 +341,8 @@ impl Kind {
         [own.clone(), PathBuf::from(SET_UP)]
             .into_iter()
             .chain(std::env::split_paths(&on_path))
-            .map(|place| place.join(self.program()))
+            // It is started in another folder than the one we are in.
+            .filter_map(|place| std::path::absolute(place.join(self.program())).ok())
             .find(|program| program.is_file())
             .ok_or(EmbeddedError::Missing { program: self.program(), folder: own })
     }
