@@ -28,8 +28,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             // The second of these is a duplicate of the first while that one lives.
             NewJob::new("welcome:ann", email("ann")),
             // Of several in a minute, one.
-            NewJob::anonymous(email("dee")).deduplicate(Deduplication::throttle("digest:dee", Duration::from_secs(60))),
-            NewJob::anonymous(email("dee")).deduplicate(Deduplication::throttle("digest:dee", Duration::from_secs(60))),
+            NewJob::anonymous(email("dee")).deduplicate(Deduplication::throttle("digest:dee", Duration::from_mins(1))),
+            NewJob::anonymous(email("dee")).deduplicate(Deduplication::throttle("digest:dee", Duration::from_mins(1))),
         ])
         .await?;
     for result in results {
