@@ -173,10 +173,15 @@ async fn supervised<H: Handler>(
     batch: Arc<[Delivery]>,
 ) -> Result<Result<Vec<Outcome>, Outage>, Silence> {
     let (handler, handled, jobs) = (handler.clone(), batch.clone(), batch.len());
+    // A batch has one time for all of its jobs: that of the queue.
+    let own_limit = match &batch[..] {
+        [alone] => alone.job.options.as_ref().and_then(|options| options.timeout),
+        _ => None,
+    };
     // Stopped when the flight that waits for it is dropped.
     let mut task = AbortOnDropHandle::new(tokio::spawn(async move { handler.handle(&handled).await }));
     let in_time = async {
-        match parts.options.job_timeout {
+        match own_limit.or(parts.options.job_timeout) {
             None => Ok((&mut task).await),
             Some(limit) => tokio::time::timeout(limit, &mut task).await.map_err(|_| {
                 Silence::TimedOut(format!("no result within job_timeout ({})", humantime::format_duration(limit)))

@@ -10,6 +10,7 @@ mod support;
 mod servers;
 mod audit;
 mod enqueue;
+mod adding;
 mod delivery;
 mod claim;
 mod pause;
@@ -18,6 +19,7 @@ mod dead_letter;
 mod schedulers;
 mod consumers;
 mod worker;
+mod library;
 mod model;
 mod store;
 
