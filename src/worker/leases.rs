@@ -52,11 +52,7 @@ impl Leases {
             self.some.notify_one();
         }
         let Entry::Vacant(vacant) = held.leases.entry(lane_entry(&delivery.lease)) else { return false };
-        vacant.insert(HeldLease {
-            lease: delivery.lease.clone(),
-            bytes,
-            cancelled: delivery.cancelled.clone(),
-        });
+        vacant.insert(HeldLease { lease: delivery.lease.clone(), bytes, cancelled: delivery.cancelled.clone() });
         held.bytes += bytes;
         true
     }
