@@ -1,7 +1,7 @@
 //! The consumer side: one engine that reads jobs, hands them to a handler, and settles them by what it says.
 //!
 //! ```text
-//!   read ──▶ buffer ──flush──▶ flight: handler ──outcomes──▶ settle: done · back off · bury
+//!   read ──▶ buffer ──flush──▶ flight: handler ──outcomes──▶ settler: done · back off · bury
 //!    ▲          held leases, renewed until settled                       │
 //!    └─────────────── room for more ◀────────────────────────────────────┘
 //! ```
@@ -22,6 +22,7 @@ mod handler;
 mod leases;
 mod odd_entries;
 mod settle;
+mod settler;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,6 +132,8 @@ pub(crate) struct Parts {
     pub(crate) options: WorkerOptions,
     pub(crate) leases: Leases,
     pub(crate) metrics: WorkerMetrics,
+    /// Told when jobs were settled.
+    pub(crate) settled: Notify,
     /// Tells the promoter that a job is due earlier than it knows.
     pub(crate) due_earlier: Notify,
     /// Told that the heartbeat turns.
@@ -146,6 +149,7 @@ impl<H: Handler> Worker<H> {
             consumer: Consumer::of_this_process(),
             options,
             leases: Leases::default(),
+            settled: Notify::new(),
             due_earlier: Notify::new(),
             beat: Beat::default(),
         };
