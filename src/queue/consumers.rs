@@ -54,11 +54,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`QueueError::Redis`]; may be repeated, and then may miss cancellations of the time before.
-    pub async fn heartbeat(
-        &self,
-        consumer: &Consumer,
-        jobs_held: usize,
-    ) -> Result<Vec<(Place, EntryId)>, QueueError> {
+    pub async fn heartbeat(&self, consumer: &Consumer, jobs_held: usize) -> Result<Vec<(Place, EntryId)>, QueueError> {
         let keys = self.keys();
         let (hash, cancelled) = (keys.consumer(&consumer.name), keys.consumer_cancelled(&consumer.name));
         let mut call =
@@ -106,7 +102,10 @@ impl Queue {
         let keys = self.keys();
         let all = [keys.stream(), keys.prioritized_active(), keys.wake(), keys.consumers()];
         let mut call = Call::new(&scripts::REAP_CONSUMERS, all.into_iter());
-        call.arg(millis(HEARTBEAT_LIFETIME)).arg(keys.consumer_prefix()).arg(leaving.unwrap_or("")).arg(CANCELLED_ENDING);
+        call.arg(millis(HEARTBEAT_LIFETIME))
+            .arg(keys.consumer_prefix())
+            .arg(leaving.unwrap_or(""))
+            .arg(CANCELLED_ENDING);
         let (deleted, forgotten) = call.run(&mut self.connection()).await?.decode()?;
         Ok(Reaped { deleted, forgotten })
     }

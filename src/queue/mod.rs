@@ -299,7 +299,9 @@ pub enum QueueError {
         queue: String,
     },
     /// A queue whose workers have jobs is obliterated only by force.
-    #[error("{jobs} jobs of queue {queue} are active; wait until they have ended, or force it: their workers lose them")]
+    #[error(
+        "{jobs} jobs of queue {queue} are active; wait until they have ended, or force it: their workers lose them"
+    )]
     HasActive {
         /// Its name.
         queue: String,
