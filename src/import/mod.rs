@@ -26,7 +26,7 @@ pub use feeds::{ConfiguredFeeds, Feeds};
 pub use fetch_feed::FetchFeed;
 pub use history::{HistoryError, find_import, import_json, list_imports};
 pub use record::{Recorder, import_record};
-pub use scheduler::{Fired, Scheduler, Synced};
+pub use scheduler::{Scheduler, Synced};
 pub use start::{StartError, StartRequest, Started, start, start_due};
 pub use store_items::StoreItems;
 

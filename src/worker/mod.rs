@@ -9,8 +9,8 @@
 //! A handler of single jobs is a handler of batches of one: a slot is then a job. For a batch handler `concurrency`
 //! counts the batches in flight, and a worker holds at most `concurrency × batch_size` jobs.
 //!
-//! Beside the road run the turns of [`background`]: renew, promote, claim, heartbeat, janitor. Each is a function that
-//! does one pass and says in counts what it did; the loop around it is dull.
+//! Beside the road run the turns of [`background`]: renew, promote, claim, heartbeat, janitor, and the [`schedule_loop`].
+//! Each is a function that does one pass and says in counts what it did; the loop around it is dull.
 //!
 //! *Crash:* jobs that were read stay pending and are claimed by another worker; what a handler wrote is written again.
 
@@ -22,6 +22,7 @@ mod handler;
 mod leases;
 mod odd_entries;
 pub mod retry_policy;
+pub mod schedule_loop;
 mod settle;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use handler::{Adoption, Handler, JobHandler, Outage, Single};
 pub use retry_policy::{Growth, RetryPolicy};
+pub use schedule_loop::ScheduleLoop;
 
 use crate::error::chain;
 use crate::job::JobId;
@@ -100,6 +102,8 @@ pub(crate) struct Parts {
     pub(crate) due_earlier: Notify,
     /// Told that the heartbeat turns.
     pub(crate) beat: Beat,
+    /// Whether it fires the schedulers of its queue.
+    pub(crate) fires_schedulers: bool,
 }
 
 impl<H: Handler> Worker<H> {
@@ -113,17 +117,28 @@ impl<H: Handler> Worker<H> {
             leases: Leases::default(),
             due_earlier: Notify::new(),
             beat: Beat::default(),
+            fires_schedulers: true,
         };
         Self { parts: Arc::new(parts), handler: Arc::new(handler) }
     }
 
     /// Says in `pulse` that its heartbeat turns.
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "the parts are shared only once it runs, which takes it")]
     pub fn followed_by(mut self, pulse: &Pulse) -> Self {
-        let parts = Arc::get_mut(&mut self.parts).expect("nobody shares the parts before the worker runs");
+        let parts = self.own_parts();
         parts.beat = pulse.follow(format!("worker of {}", parts.queue.name()));
         self
+    }
+
+    /// Leaves the schedulers of its queue to somebody else's [`ScheduleLoop`].
+    #[must_use]
+    pub fn without_schedulers(mut self) -> Self {
+        self.own_parts().fires_schedulers = false;
+        self
+    }
+
+    fn own_parts(&mut self) -> &mut Parts {
+        Arc::get_mut(&mut self.parts).expect("nobody shares the parts before the worker runs, which takes it")
     }
 
     /// Name of its consumer.

@@ -16,6 +16,7 @@ mod pause;
 mod backoff;
 mod dead_letter;
 mod schedulers;
+mod schedule_loop;
 mod consumers;
 mod worker;
 mod model;

@@ -71,6 +71,10 @@ scripts! {
     DUE_SCHEDULERS = ["head"] "due_schedulers";
     FIRE = ["head", "imports"] "fire";
     RESCHEDULE = [] "reschedule";
+    UPSERT_SCHEDULER = ["head"] "upsert_scheduler";
+    FIND_SCHEDULER = ["head"] "find_scheduler";
+    LIST_SCHEDULERS = [] "list_schedulers";
+    REMOVE_SCHEDULER = [] "remove_scheduler";
 }
 
 /// One invocation of a script.
