@@ -26,9 +26,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::enqueue::PRIORITY_MAX;
 use super::scripts::{self, BYTES_PER_CALL_MAX, Call, JOBS_PER_CALL_MAX, element};
 use super::{Queue, QueueError};
-use crate::job::{Envelope, ID_BYTES_MAX, JobId, JobIdError};
+use crate::job::head::GROUP_BYTES_MAX;
+use crate::job::{Envelope, EnvelopeError, ID_BYTES_MAX, JobId, JobIdError};
 use crate::schedule::Definition;
 
 /// What the ids of the jobs of stored schedulers begin with.
@@ -88,17 +90,56 @@ pub struct Stored {
     pub template_bytes: usize,
 }
 
-/// The template of a scheduler's jobs, as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(Vec<u8>);
+/// What each job of a scheduler is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Template<'a> {
+    /// Name, payload, and options of its own.
+    pub envelope: Envelope<'a>,
+    /// 1 (first) to [`PRIORITY_MAX`]; 0 for none.
+    pub priority: u32,
+    /// What it is grouped by, on a queue that limits its groups. Cut after [`GROUP_BYTES_MAX`] bytes.
+    pub group: Option<&'a str>,
+}
 
-impl Template {
-    /// What each of its jobs is.
+impl<'a> From<Envelope<'a>> for Template<'a> {
+    fn from(envelope: Envelope<'a>) -> Self {
+        Self { envelope, priority: 0, group: None }
+    }
+}
+
+/// The [`Template`] of a scheduler as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredTemplate {
+    envelope: Vec<u8>,
+    priority: u32,
+    group: Vec<u8>,
+}
+
+impl StoredTemplate {
+    fn of(template: &Template<'_>) -> Self {
+        let mut envelope = Vec::new();
+        template.envelope.encode_into(&mut envelope);
+        let group = template.group.unwrap_or_default().as_bytes();
+        let group = group[..group.len().min(GROUP_BYTES_MAX)].to_vec();
+        Self { envelope, priority: template.priority, group }
+    }
+
+    /// Name, payload, and options.
     ///
     /// # Errors
     /// When it is damaged or of a later version.
-    pub fn envelope(&self) -> Result<Envelope<'_>, crate::job::EnvelopeError> {
-        Envelope::decode(&self.0)
+    pub fn envelope(&self) -> Result<Envelope<'_>, EnvelopeError> {
+        Envelope::decode(&self.envelope)
+    }
+
+    /// Its priority; 0 for none.
+    pub fn priority(&self) -> u32 {
+        self.priority
+    }
+
+    /// What it is grouped by.
+    pub fn group(&self) -> Option<String> {
+        Some(String::from_utf8_lossy(&self.group).into_owned()).filter(|group| !group.is_empty())
     }
 }
 
@@ -296,31 +337,34 @@ impl Queue {
     /// Stores a scheduler under this id, or puts it in the place of the one that stands there. Returns what that changed,
     /// and the next slot, ms since 1970.
     ///
-    /// `template` is what each of its jobs is: name, payload, options. With the definition that it has already, a scheduler
+    /// With the definition that it has already, a scheduler
     /// keeps its slot and its count of jobs, so a program may upsert what it needs whenever it starts. With another one it
     /// begins anew: its count is 0, and its next slot is the first by the new definition, except that a slot that has come
     /// and was not fired yet is kept if the new definition has it too. Jobs that were added stay as they are.
     ///
     /// # Errors
-    /// [`QueueError::SchedulerId`], [`QueueError::Definition`] and [`QueueError::PayloadTooLarge`]: nothing was changed.
-    /// [`QueueError::Redis`]; may be repeated.
-    pub async fn upsert_scheduler(
+    /// [`QueueError::SchedulerId`], [`QueueError::Definition`], [`QueueError::PayloadTooLarge`] and
+    /// [`QueueError::Priority`]: nothing was changed. [`QueueError::Redis`]; may be repeated.
+    pub async fn upsert_scheduler<'t>(
         &self,
         id: &str,
         definition: &Definition,
-        template: &Envelope<'_>,
+        template: impl Into<Template<'t>>,
         payload_max_bytes: usize,
     ) -> Result<(Upsert, i64), QueueError> {
         check_id(id)?;
         definition.check()?;
-        let bytes = template.payload.len();
+        let template = template.into();
+        let (bytes, priority) = (template.envelope.payload.len(), template.priority);
         if bytes > payload_max_bytes {
             let id = JobId::new([JOB_ID_PREFIX, id].concat())?;
             return Err(QueueError::PayloadTooLarge { id, bytes, limit_bytes: payload_max_bytes });
         }
+        if priority > PRIORITY_MAX {
+            return Err(QueueError::Priority { id: JobId::new([JOB_ID_PREFIX, id].concat())?, priority });
+        }
         let json = definition.to_json();
-        let mut encoded = Vec::new();
-        template.encode_into(&mut encoded);
+        let template = StoredTemplate::of(&template);
         loop {
             let found = self.find_row(id).await?;
             let is_same = found.definition.as_deref() == Some(json.as_bytes());
@@ -330,8 +374,8 @@ impl Queue {
             };
             let upsert = match &found {
                 Row { definition: None, slot_ms: None, .. } => Upsert::Created,
-                Row { template: Some(template), slot_ms: Some(_), revision: Some(_), .. }
-                    if is_same && *template == encoded =>
+                Row { template: Some(stored), slot_ms: Some(_), revision: Some(_), .. }
+                    if is_same && *stored == template =>
                 {
                     return Ok((Upsert::Unchanged, next_slot_ms));
                 }
@@ -340,7 +384,8 @@ impl Queue {
             let keys = [self.keys().schedulers().to_owned(), self.keys().scheduler(id)];
             let mut call = Call::new(&scripts::UPSERT_SCHEDULER, keys.into_iter());
             call.arg(id).arg(text(found.slot_ms)).arg(found.revision.as_deref().unwrap_or_default());
-            call.arg(next_slot_ms).arg(&json).arg(&encoded[..]).arg(if is_same { "on" } else { "afresh" });
+            call.arg(next_slot_ms).arg(&json).arg(if is_same { "on" } else { "afresh" });
+            call.arg(&template.envelope[..]).arg(template.priority).arg(&template.group[..]);
             // Else somebody has fired or replaced it since it was read.
             if call.run(&mut self.connection()).await?.decode::<u8>()? == 1 {
                 return Ok((upsert, next_slot_ms));
@@ -363,15 +408,15 @@ impl Queue {
     ///
     /// # Errors
     /// [`QueueError::Redis`].
-    pub async fn scheduler(&self, id: &str) -> Result<Option<(Scheduler, Option<Template>)>, QueueError> {
+    pub async fn scheduler(&self, id: &str) -> Result<Option<(Scheduler, Option<StoredTemplate>)>, QueueError> {
         let Row { slot_ms, definition, revision, fired, last_slot, created, template, .. } = self.find_row(id).await?;
         if slot_ms.is_none() && definition.is_none() && revision.is_none() {
             return Ok(None);
         }
-        let template_bytes = template.as_ref().map_or(0, Vec::len);
+        let template_bytes = template.as_ref().map_or(0, |template| template.envelope.len());
         let stored = Fields { definition, revision, fired, last_slot, created, template_bytes }.stored();
         let scheduler = Scheduler { id: id.to_owned(), next_slot_ms: slot_ms, stored };
-        Ok(Some((scheduler, template.map(Template))))
+        Ok(Some((scheduler, template)))
     }
 
     /// A page of the schedulers by their next slots, behind `after`, at most `limit` and at most one call's worth.
@@ -462,20 +507,11 @@ impl Queue {
         let mut fires = Vec::with_capacity(firings.len());
         for piece in scripts::pieces(firings, Firing::weight_bytes) {
             let keys = self.keys();
-            let fixed = [
-                keys.stream(),
-                keys.delayed(),
-                keys.failures(),
-                keys.dead(),
-                keys.meta(),
-                keys.closing_imports(),
-                keys.schedulers(),
-            ];
             let jobs = piece.iter().flat_map(|firing| &firing.jobs);
-            let fixed = fixed.into_iter().map(|key| key.as_bytes().to_vec());
-            let all: Vec<Vec<u8>> = fixed.chain(jobs.map(|(_, id)| keys.job(id))).collect();
-            let mut call = Call::new(&scripts::FIRE, all.into_iter());
-            call.arg(keys.import_prefix()).arg(keys.scheduler_prefix());
+            let schedulers = keys.schedulers().as_bytes().to_vec();
+            let own: Vec<Vec<u8>> = std::iter::once(schedulers).chain(jobs.map(|(_, id)| keys.job(id))).collect();
+            let mut call = self.moving(&scripts::FIRE, own);
+            call.arg(keys.scheduler_prefix());
             for firing in piece {
                 call.arg(&firing.id).arg(firing.slot_ms).arg(firing.from_ms).arg(text(firing.next_slot_ms));
                 let last_slot_ms = firing.jobs.last().map(|(slot_ms, _)| *slot_ms);
@@ -573,8 +609,13 @@ impl Queue {
         let mut call = Call::new(&scripts::FIND_SCHEDULER, keys.into_iter());
         call.arg(id);
         let row: FoundRow = call.run(&mut self.connection()).await?.decode()?;
-        let (now_ms, slot, definition, revision, fired, last_slot, created, template) = row;
+        let (now_ms, slot, definition, revision, fired, last_slot, created, envelope, priority, group) = row;
         let slot_ms = slot.map(|slot| slot as i64);
+        let template = envelope.filter(|envelope| !envelope.is_empty()).map(|envelope| StoredTemplate {
+            envelope,
+            priority: number(priority.as_deref()).unwrap_or(0),
+            group: group.unwrap_or_default(),
+        });
         Ok(Row { now_ms, slot_ms, definition, revision, fired, last_slot, created, template })
     }
 }
@@ -639,6 +680,8 @@ type FoundRow = (
     Option<Vec<u8>>,
     Option<Vec<u8>>,
     Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
 );
 
 /// The reply of `find_scheduler.lua`, by name.
@@ -650,7 +693,7 @@ struct Row {
     fired: Option<Vec<u8>>,
     last_slot: Option<Vec<u8>>,
     created: Option<Vec<u8>>,
-    template: Option<Vec<u8>>,
+    template: Option<StoredTemplate>,
 }
 
 /// The fields of a scheduler's hash as they were read.

@@ -20,7 +20,7 @@ use redis::aio::MultiplexedConnection;
 
 use crate::support::{
     audit::audit,
-    jobs::{Fetch, MAP_HEADER_BYTES, add, add_version, connection, id, queue, read},
+    jobs::{Fetch, MAP_HEADER_BYTES, add, add_version, connection, done, id, queue, read},
 };
 
 const CASES: u32 = 50;
@@ -205,7 +205,7 @@ impl Case {
                 if wanted == Settled::Settled {
                     model.jobs.remove(&lease.id);
                 }
-                assert_eq!(queue.done(&[(lease, Some(Stored::Inserted))]).await.unwrap(), [wanted]);
+                assert_eq!(done(&queue, [(lease, Some(Stored::Inserted))]).await.unwrap(), [wanted]);
             }
             Step::BackOff { which, is_due, counts } => {
                 let Some(lease) = model.take(which) else { return };
@@ -228,7 +228,7 @@ impl Case {
                     (job.place, job.attempts) = (Place::Dead, job.attempts + 1);
                     model.dead.push(lease.id.clone());
                 }
-                let burial = Burial { lease, reason: "no".to_owned(), exhausted: true };
+                let burial = Burial { lease, reason: "no".to_owned(), exhausted: true, dedup: None };
                 assert_eq!(queue.bury("worker", &[burial]).await.unwrap(), [wanted]);
             }
             Step::GiveBack(which) => {
@@ -247,7 +247,7 @@ impl Case {
                     return;
                 }
                 let lease = model.lost[which % model.lost.len()].clone();
-                assert_eq!(queue.done(&[(lease, Some(Stored::Inserted))]).await.unwrap(), [Settled::Lost]);
+                assert_eq!(done(&queue, [(lease, Some(Stored::Inserted))]).await.unwrap(), [Settled::Lost]);
             }
             Step::CrashAndClaim => self.crash_and_claim().await,
             Step::Promote => {

@@ -122,7 +122,7 @@ async fn upserts_while_four_loops_fire_neither_lose_nor_double_a_slot() {
     while waiting_slots(&queue, "a").await.len() < 20 {
         upserts += 1;
         let payload = format!("{upserts}");
-        queue.upsert_scheduler("a", &definition, &template(payload.as_bytes()), PAYLOAD_MAX).await.unwrap();
+        queue.upsert_scheduler("a", &definition, template(payload.as_bytes()), PAYLOAD_MAX).await.unwrap();
     }
     // The rest of the jobs are of the last template.
     let payload = format!("{upserts}");
@@ -235,7 +235,7 @@ async fn without_overlap_a_slot_passes_while_the_job_of_an_earlier_one_lives() {
     let _: () = redis.zadd(queue.keys().delayed(), "repeat:a", 1).await.unwrap();
     queue.promote().await.unwrap();
     let lease = read_one(&queue, "worker").await.lease;
-    queue.bury("worker", &[Burial { lease, reason: "bad".to_owned(), exhausted: false }]).await.unwrap();
+    queue.bury("worker", &[Burial { lease, reason: "bad".to_owned(), exhausted: false, dedup: None }]).await.unwrap();
     assert_eq!(added().await, (1, 0), "it was given up: the next slot takes it over");
     assert_eq!(queue.find(&id("repeat:a")).await.unwrap().unwrap().state, State::Waiting);
     assert_sound(&queue).await;
@@ -299,7 +299,7 @@ async fn a_worker_fires_the_schedulers_of_its_queue() {
     let queue = queue().await;
     let envelope = feedmill::job::Envelope { payload: b"work", name: Some("report"), ..Default::default() };
     let definition = Definition { immediately: true, ..hourly() };
-    let (_, slot) = queue.upsert_scheduler("r", &definition, &envelope, PAYLOAD_MAX).await.unwrap();
+    let (_, slot) = queue.upsert_scheduler("r", &definition, envelope, PAYLOAD_MAX).await.unwrap();
     let (told, mut handled) = mpsc::unbounded_channel();
     let worker = each(&queue, options(), move |delivery| {
         let job = delivery.job;

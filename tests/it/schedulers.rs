@@ -111,7 +111,7 @@ async fn a_dead_job_is_taken_over_at_its_slot() {
     let queue = queue().await;
     add(&queue, "a").await;
     let lease = read_one(&queue, "worker").await.lease;
-    queue.bury("worker", &[Burial { lease, reason: "bad".to_owned(), exhausted: false }]).await.unwrap();
+    queue.bury("worker", &[Burial { lease, reason: "bad".to_owned(), exhausted: false, dedup: None }]).await.unwrap();
     let past = now_ms(&queue).await - 1;
     set(&queue, &[("a", past)]).await;
     assert_eq!(queue.fire(&[firing("a", past)]).await.unwrap(), [one(Added::Enqueued)]);
@@ -223,7 +223,7 @@ async fn a_scheduler_is_stored_and_found(url: &str) {
     let definition = Definition { limit: Some(3), ..hourly() };
     let before = now_ms(&queue).await;
     let envelope = Envelope { payload: b"{\"n\": 1}", name: Some("report"), ..Envelope::default() };
-    let (upserted, next) = queue.upsert_scheduler("r#1", &definition, &envelope, PAYLOAD_MAX).await.unwrap();
+    let (upserted, next) = queue.upsert_scheduler("r#1", &definition, envelope, PAYLOAD_MAX).await.unwrap();
     assert_eq!((upserted, next), (Upsert::Created, (before / HOUR + 1) * HOUR));
 
     let (found, template) = queue.scheduler("r#1").await.unwrap().unwrap();
@@ -254,7 +254,7 @@ on_each_redis!(a_scheduler_is_stored_and_found);
 async fn the_job_of_a_slot_is_made_of_the_template_and_named_after_scheduler_and_slot() {
     let queue = queue().await;
     let envelope = Envelope { payload: b"work", name: Some("report"), ..Envelope::default() };
-    queue.upsert_scheduler("r", &hourly(), &envelope, PAYLOAD_MAX).await.unwrap();
+    queue.upsert_scheduler("r", &hourly(), envelope, PAYLOAD_MAX).await.unwrap();
     let slot = move_slot(&queue, "r", hours_ago(&queue, 1).await).await;
     assert_eq!(queue.fire(&[firing_of_due(&queue).await]).await.unwrap(), [one(Added::Enqueued)]);
     let job = queue.find(&id(format!("repeat:r:{slot}"))).await.unwrap().unwrap().job;
@@ -277,7 +277,7 @@ async fn an_upsert_of_the_same_changes_nothing_and_one_of_another_template_keeps
     assert_eq!(upsert(&queue, "a", &definition).await, (Upsert::Unchanged, next));
 
     let other = template(b"other");
-    let changed = queue.upsert_scheduler("a", &definition, &other, PAYLOAD_MAX).await.unwrap();
+    let changed = queue.upsert_scheduler("a", &definition, other, PAYLOAD_MAX).await.unwrap();
     assert_eq!(changed, (Upsert::Changed, next));
     let (found, stored) = queue.scheduler("a").await.unwrap().unwrap();
     assert_eq!(found.stored.unwrap().fired, 1);
@@ -369,7 +369,7 @@ async fn many_jobs_of_a_large_template_go_in_calls_of_bounded_size() {
     let definition = Definition { catch_up: CatchUp::All, ..hourly() };
     let payload = vec![b'x'; 100 * 1024];
     for name in ["a", "b"] {
-        queue.upsert_scheduler(name, &definition, &template(&payload), PAYLOAD_MAX).await.unwrap();
+        queue.upsert_scheduler(name, &definition, template(&payload), PAYLOAD_MAX).await.unwrap();
         move_slot(&queue, name, hours_ago(&queue, 40).await).await;
     }
     let due = queue.due_schedulers(0).await.unwrap();
@@ -397,7 +397,7 @@ async fn what_cannot_be_is_refused_before_anything_is_stored() {
         ("a", hourly(), PAYLOAD_MAX + 1, "job repeat:a has a payload of".to_owned()),
     ] {
         let payload = vec![b'x'; payload_bytes];
-        let error = queue.upsert_scheduler(name, &definition, &template(&payload), PAYLOAD_MAX).await.unwrap_err();
+        let error = queue.upsert_scheduler(name, &definition, template(&payload), PAYLOAD_MAX).await.unwrap_err();
         assert!(error.to_string().contains(&told), "{error}");
         assert!(!matches!(error, QueueError::Redis { .. }));
     }

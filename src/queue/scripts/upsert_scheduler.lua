@@ -4,12 +4,12 @@
 --
 -- KEYS  1 schedulers (zset) · 2 scheduler:<id> (hash)
 -- ARGV  1 id · 2 slot it is believed to have (ms; empty: none) · 3 revision it is believed to have (empty: nothing is
---       stored of it) · 4 slot (ms) · 5 definition (JSON) · 6 template (envelope) · 7 "afresh": what it did so far is
---       forgotten, or "on"
+--       stored of it) · 4 slot (ms) · 5 definition (JSON) · 6 "afresh": what it did so far is forgotten, or "on"
+--       7 template: envelope · 8 priority (0 for none) · 9 group (or empty)
 -- Returns 1 stored · 0 nothing done: it stands otherwise by now
 
 local schedulers, hash = KEYS[1], KEYS[2]
-local id, believed_slot, believed_revision, slot, definition, template, how = unpack(ARGV)
+local id, believed_slot, believed_revision, slot, definition, how, envelope, priority, group = unpack(ARGV)
 
 local stored = redis.pcall('HMGET', hash, 'revision', 'created')
 local is_broken = stored.err -- the key is of another type
@@ -25,8 +25,8 @@ if is_broken then
 end
 -- The time of this change; never the same twice, so that who read another one is told from who read this one.
 local revision = math.max(now_us(), (tonumber(stored[1] or 0) or 0) + 1)
-redis.call('HSET', hash, 'definition', definition, 'template', template, 'revision', string.format('%.0f', revision),
-  'created', stored[2] or string.format('%.0f', now_ms()))
+redis.call('HSET', hash, 'definition', definition, 'template', envelope, 'priority', priority, 'group', group,
+  'revision', whole(revision), 'created', stored[2] or whole(now_ms()))
 if how == 'afresh' then
   redis.call('HDEL', hash, 'fired', 'last_slot')
 end

@@ -32,7 +32,7 @@ pub(crate) fn template(payload: &[u8]) -> Envelope<'_> {
 
 /// Upserts a scheduler whose jobs do not matter.
 pub(crate) async fn upsert(queue: &Queue, id: &str, definition: &Definition) -> (Upsert, i64) {
-    queue.upsert_scheduler(id, definition, &template(b"{}"), PAYLOAD_MAX).await.unwrap()
+    queue.upsert_scheduler(id, definition, template(b"{}"), PAYLOAD_MAX).await.unwrap()
 }
 
 /// The time of Redis, ms since 1970.
