@@ -72,6 +72,37 @@ impl FetchTask {
     }
 }
 
+/// The payload of a job, made of the JSON that a plain producer writes.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    /// The payload.
+    pub bytes: Vec<u8>,
+    /// Fingerprint of its content, where it has one.
+    pub fingerprint: Option<[u8; 7]>,
+}
+
+/// The payload of an import job, of an item as JSON.
+///
+/// # Errors
+/// The reason: what is wrong, and what is accepted.
+pub fn item_payload(json: &[u8]) -> Result<Payload, String> {
+    plain::adopt_item(json).map(Payload::from)
+}
+
+/// The payload of a fetch job, of a [`FetchTask`] as JSON.
+///
+/// # Errors
+/// The reason: what is wrong, and what is accepted.
+pub fn fetch_payload(json: &[u8]) -> Result<Payload, String> {
+    plain::adopt_fetch(json).map(Payload::from)
+}
+
+impl From<crate::worker::Adoption> for Payload {
+    fn from(adoption: crate::worker::Adoption) -> Self {
+        Self { bytes: adoption.payload, fingerprint: adoption.fingerprint }
+    }
+}
+
 /// The record by which a feed forgets an item whose job is discarded.
 pub fn forget_item(id: &JobId) -> [u8; 16] {
     crate::feed::seen::forget_record(crate::feed::seen::Digest::of(id.as_bytes()))

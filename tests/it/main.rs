@@ -36,5 +36,6 @@ mod embedded;
 mod metrics;
 
 mod cli;
+mod schedulers_cli;
 mod http_api;
 mod demo;
