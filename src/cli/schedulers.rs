@@ -21,9 +21,9 @@ use crate::queue::schedulers::{Order, Scheduler, SchedulerCursor, Stored, Stored
 use crate::schedule::{CatchUp, Definition, Repeat};
 
 /// How much of an id a table shows.
-const ID_SHOWN_CHARS: usize = 24;
+const ID_SHOWN_CHARS: usize = 20;
 /// How much of a schedule a table shows.
-const REPEAT_SHOWN_CHARS: usize = 26;
+const REPEAT_SHOWN_CHARS: usize = 30;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SchedulersCommand {

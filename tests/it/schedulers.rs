@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use feedmill::{
-    job::Envelope,
+    job::{Envelope, JobOptions, Place},
     queue::{
-        Queue, QueueError,
+        Queue, QueueError, QueueOptions, Redis,
+        enqueue::PRIORITY_MAX,
         find::State,
         schedulers::{
-            Added, Fire, Firing, Order, Rescheduled, Rescheduling, SCHEDULER_ID_BYTES_MAX, SchedulerCursor, Upsert,
-            Work,
+            Added, Fire, Firing, Order, Rescheduled, Rescheduling, SCHEDULER_ID_BYTES_MAX, SchedulerCursor, Template,
+            Upsert, Work,
         },
         settle::Burial,
     },
@@ -20,6 +21,7 @@ use redis::AsyncCommands;
 use crate::support::{
     audit::{assert_sound, scan},
     jobs::{PAYLOAD_MAX, add, connection, id, queue, queue_at, queue_under, read_one},
+    redis_prefix,
     schedulers::{HOUR, daily, hourly, hours_ago, move_slot, now_ms, template, upsert, waiting_ids},
     servers::{SharedServers, on_each_redis},
 };
@@ -264,6 +266,39 @@ async fn the_job_of_a_slot_is_made_of_the_template_and_named_after_scheduler_and
     assert_eq!((stored.fired, stored.last_slot_ms), (1, Some(slot)));
     assert_eq!(found.next_slot_ms, Some((now_ms(&queue).await / HOUR + 1) * HOUR), "from now, not from the slot");
     assert_sound(&queue).await;
+}
+
+#[tokio::test]
+async fn its_jobs_have_the_priority_the_group_and_the_options_of_the_template() {
+    let url = SharedServers::of_this_run().redis_url();
+    let redis = Redis::connect(&url, &redis_prefix()).await.unwrap();
+    let options = QueueOptions { group_window: Some(1), ..QueueOptions::default() };
+    let queue = Queue::open(&redis, "jobs", options).await.unwrap();
+    let job_options = JobOptions { attempts: Some(7), ..JobOptions::default() };
+    let encoded = job_options.encode();
+    let envelope = Envelope { options: Some(&encoded), ..template(b"{}") };
+    let grouped = Template { envelope, priority: 3, group: Some("host") };
+    let definition = Definition { catch_up: CatchUp::All, ..hourly() };
+    queue.upsert_scheduler("a", &definition, grouped, PAYLOAD_MAX).await.unwrap();
+    let (_, stored) = queue.scheduler("a").await.unwrap().unwrap();
+    let stored = stored.unwrap();
+    assert_eq!((stored.priority(), stored.group().as_deref()), (3, Some("host")));
+    let slot = move_slot(&queue, "a", hours_ago(&queue, 1).await).await;
+    let added = Fire::Fired(vec![Added::Enqueued; 2]);
+    assert_eq!(queue.fire(&[firing_of_due(&queue).await]).await.unwrap(), [added]);
+    let find = async |slot: i64| queue.find(&id(format!("repeat:a:{slot}"))).await.unwrap().unwrap();
+    let (first, second) = (find(slot).await, find(slot + HOUR).await);
+    assert_eq!(first.job.head.place, Place::Prioritized);
+    assert_eq!(second.job.head.place, Place::Parked, "the group has room for one");
+    assert_eq!(second.job.options.as_deref(), Some(&job_options));
+    assert_sound(&queue).await;
+
+    // Another priority is another template.
+    let changed = Template { priority: 4, ..grouped };
+    assert_eq!(queue.upsert_scheduler("a", &definition, changed, PAYLOAD_MAX).await.unwrap().0, Upsert::Changed);
+    let highest = Template { priority: PRIORITY_MAX + 1, ..grouped };
+    let refused = queue.upsert_scheduler("a", &definition, highest, PAYLOAD_MAX).await.unwrap_err();
+    assert!(matches!(refused, QueueError::Priority { .. }), "{refused}");
 }
 
 #[tokio::test]
