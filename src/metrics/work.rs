@@ -159,6 +159,27 @@ impl FetchMetrics {
     }
 }
 
+/// The numbers of the schedule loop. A slot that another process fired first is counted there.
+#[derive(Debug)]
+pub(crate) struct SlotMetrics {
+    pub(crate) fired: Counter,
+    pub(crate) overlapped: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) dropped: Counter,
+}
+
+impl SlotMetrics {
+    pub(crate) fn new() -> Self {
+        let slots = |result: &'static str| counter!(table::SLOTS.name, "result" => result);
+        Self {
+            fired: slots("fired"),
+            overlapped: slots("overlapped"),
+            refused: slots("refused"),
+            dropped: slots("dropped"),
+        }
+    }
+}
+
 fn class(status: Option<u16>) -> &'static str {
     match status {
         None => "none",

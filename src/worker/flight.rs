@@ -154,9 +154,14 @@ async fn supervised<H: Handler>(
     batch: Arc<[Delivery]>,
 ) -> Result<Result<Vec<Outcome>, Outage>, Silence> {
     let (handler, jobs) = (handler.clone(), batch.len());
+    // A batch has one time for all of its jobs: that of the queue.
+    let own_limit = match &batch[..] {
+        [alone] => alone.job.options.as_ref().and_then(|options| options.timeout),
+        _ => None,
+    };
     // Stopped when the flight that waits for it is dropped.
     let mut task = AbortOnDropHandle::new(tokio::spawn(async move { handler.handle(&batch).await }));
-    let joined = match parts.options.job_timeout {
+    let joined = match own_limit.or(parts.options.job_timeout) {
         None => (&mut task).await,
         Some(limit) => tokio::time::timeout(limit, &mut task).await.map_err(|_| {
             Silence::TimedOut(format!("no result within job_timeout ({})", humantime::format_duration(limit)))

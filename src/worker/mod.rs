@@ -37,7 +37,7 @@ pub use crate::job::{Growth, RetryPolicy};
 
 use crate::error::chain;
 use crate::job::{JobId, Keep};
-use crate::metrics::work::WorkerMetrics;
+use crate::metrics::work::{SlotMetrics, WorkerMetrics};
 use crate::pulse::{Beat, Pulse};
 use crate::queue::Queue;
 use crate::queue::claim::ClaimLimits;
@@ -79,6 +79,36 @@ pub struct WorkerOptions {
     pub limits: Limits,
     /// Makes the record by which a feed forgets a job that is discarded.
     pub forget: fn(&JobId) -> [u8; 16],
+}
+
+impl Default for WorkerOptions {
+    /// Those of the fetch queue in `streams.toml`, without a time limit.
+    fn default() -> Self {
+        Self {
+            concurrency: 10,
+            batch_size: 1,
+            flush: Duration::from_secs(3),
+            buffer_bytes: 64 * 1024 * 1024,
+            attempts: 3,
+            retry_policy: RetryPolicy {
+                growth: Growth::Exponential,
+                delay: Duration::from_secs(1),
+                max: Duration::from_hours(1),
+                jitter: 0.0,
+            },
+            job_timeout: None,
+            claim: ClaimLimits {
+                lock_duration: Duration::from_secs(30),
+                stalled_interval: Duration::from_secs(30),
+                max_stalled_count: 2,
+            },
+            shutdown_timeout: Duration::from_secs(25),
+            on_complete: Keep::Nothing,
+            retention: Retention::default(),
+            limits: Limits::default(),
+            forget: |_| [0; 16],
+        }
+    }
 }
 
 /// What a worker leaves behind when it ends.
@@ -156,6 +186,10 @@ impl<H: Handler> Worker<H> {
     pub async fn run(self, shutdown: CancellationToken) -> Ended {
         let parts = &self.parts;
         let (queue, consumer) = (parts.queue.name().to_owned(), parts.consumer.name.clone());
+        if parts.fires_schedulers {
+            // Its series are there from now on.
+            SlotMetrics::new();
+        }
         tracing::info!(%queue, %consumer, "worker starts");
         // Leases are renewed and the heartbeat goes on until nothing is held any more, or until this future is dropped:
         // then the jobs must be claimed.

@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::chain;
+use crate::metrics::work::SlotMetrics;
 use crate::pulse::Beat;
 use crate::queue::schedulers::{Added, DueScheduler, DueSchedulers, Fire, Firing, Rescheduling};
 use crate::queue::{Queue, QueueError};
@@ -84,6 +85,7 @@ impl Configured for StoredOnly {
 pub struct ScheduleLoop<C = StoredOnly> {
     queue: Queue,
     configured: C,
+    metrics: SlotMetrics,
     /// Schedulers that cannot be fired, and when that was said last.
     reported: HashMap<String, Instant>,
 }
@@ -115,13 +117,13 @@ impl ScheduleLoop {
 impl<C: Configured> ScheduleLoop<C> {
     /// Fires what is stored with this queue, and what is configured.
     pub fn with(queue: Queue, configured: C) -> Self {
-        Self { queue, configured, reported: HashMap::new() }
+        Self { queue, configured, metrics: SlotMetrics::new(), reported: HashMap::new() }
     }
 
     /// Fires what is due until `shutdown`. While Redis is away it waits. Says in `beat` that it turns.
     pub async fn run(self, shutdown: CancellationToken, beat: Beat) {
         tracing::info!(queue = %self.queue.name(), "the schedule loop starts");
-        shutdown.run_until_cancelled_owned(self.run_for_ever(beat)).await;
+        shutdown.run_until_cancelled_owned(Box::pin(self.run_for_ever(beat))).await;
     }
 
     pub(super) async fn run_for_ever(mut self, beat: Beat) {
@@ -197,7 +199,9 @@ impl<C: Configured> ScheduleLoop<C> {
             still_due += usize::from(next == Some(0));
             fired.next_due_in = fired.next_due_in.into_iter().chain(next.map(Duration::from_millis)).min();
         }
-        fired.dropped += self.queue.reschedule(&unknown).await?.moved;
+        let dropped = self.queue.reschedule(&unknown).await?.moved;
+        self.metrics.dropped.increment(dropped as u64);
+        fired.dropped += dropped;
         Ok(still_due)
     }
 
@@ -235,19 +239,24 @@ impl<C: Configured> ScheduleLoop<C> {
             match added {
                 Added::Enqueued => {
                     fired.enqueued += 1;
+                    self.metrics.fired.increment(1);
                     tracing::debug!(%queue, %scheduler, slot_ms, late_ms, "scheduler {scheduler} fired: job {job} waits");
                 }
                 Added::Duplicate => {
                     fired.overlapping += 1;
+                    self.metrics.overlapped.increment(1);
                     tracing::debug!(
                         %queue, %scheduler, slot_ms, late_ms,
                         "scheduler {scheduler} is due and its job {job} lives still: this slot passes"
                     );
                 }
-                Added::Refused => tracing::error!(
-                    %queue, %scheduler,
-                    "the key of job {job} of scheduler {scheduler} holds something else; delete it, or this job is not added"
-                ),
+                Added::Refused => {
+                    self.metrics.refused.increment(1);
+                    tracing::error!(
+                        %queue, %scheduler,
+                        "the key of job {job} of scheduler {scheduler} holds something else; delete it, or the job is not added"
+                    );
+                }
                 Added::OverLimit => {}
             }
         }

@@ -20,6 +20,7 @@ mod schedulers;
 mod schedule_loop;
 mod consumers;
 mod worker;
+mod library;
 mod model;
 mod store;
 
