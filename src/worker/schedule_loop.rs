@@ -122,7 +122,7 @@ impl<C: Configured> ScheduleLoop<C> {
 
     /// Fires what is due until `shutdown`. While Redis is away it waits. Says in `beat` that it turns.
     pub async fn run(self, shutdown: CancellationToken, beat: Beat) {
-        tracing::info!(queue = %self.queue.name(), "the schedule loop starts");
+        tracing::info!(queue = %self.queue.name(), "scheduler starts");
         shutdown.run_until_cancelled_owned(Box::pin(self.run_for_ever(beat))).await;
     }
 

@@ -268,8 +268,8 @@ async fn schedules_export_what_became_of_slots_and_each_slot_is_counted_by_one_o
     let _: usize = redis.rpush(taken, "something else").await.unwrap();
 
     let variables = [("FEEDMILL_METRICS_LISTEN", "127.0.0.1:0")];
-    let (_one, first) = exporting(&mill, "schedule", 1, &variables).await;
-    let (_other, second) = exporting(&mill, "schedule", 1, &variables).await;
+    let (_one, first) = exporting(&mill, "schedule", 2, &variables).await;
+    let (_other, second) = exporting(&mill, "schedule", 2, &variables).await;
     let text = scrape(first).await;
     for family in FAMILIES {
         assert_eq!(is_exported(&text, family), [BUILD_INFO, SLOTS].contains(family), "{}", family.name);
