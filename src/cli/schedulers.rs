@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::queue::{QueueArgs, chosen, payload_json};
@@ -167,7 +168,7 @@ pub(super) async fn run(globals: &Globals, command: SchedulersCommand) -> anyhow
 
 async fn list(config: &Config, args: &ListArgs) -> anyhow::Result<()> {
     let after: Option<SchedulerCursor> = args.after.as_deref().map(str::parse).transpose().map_err(usage)?;
-    let queue = chosen(&Queues::open(config).await?, &args.queue)?;
+    let queue = chosen(&Queues::open(config).await?, &args.queue).await?;
     let order = if args.desc { Order::Descending } else { Order::Ascending };
     let (mut listed, mut after, mut total) = (Vec::new(), after, 0);
     loop {
@@ -210,7 +211,7 @@ async fn list(config: &Config, args: &ListArgs) -> anyhow::Result<()> {
 }
 
 async fn show(config: &Config, args: &ShowArgs) -> anyhow::Result<()> {
-    let queue = chosen(&Queues::open(config).await?, &args.queue)?;
+    let queue = chosen(&Queues::open(config).await?, &args.queue).await?;
     let (scheduler, template) = queue.scheduler(&args.id).await?.with_context(|| there_is_none(&args.id, &queue))?;
     let feeds = Feeds { config, queue: &queue };
     let envelope = template.as_ref().and_then(|template| template.envelope().ok());
@@ -272,9 +273,16 @@ async fn upsert(config: &Config, args: &UpsertArgs) -> anyhow::Result<()> {
     definition.check().map_err(usage)?;
     let json = read_payload(&args.payload)?;
     let queues = Queues::open(config).await?;
-    let queue = chosen(&queues, &args.queue)?;
+    let queue = chosen(&queues, &args.queue).await?;
     let is_fetch = queue.name() == queues.fetch.name();
-    let payload = if is_fetch { fetch_payload(&json) } else { item_payload(&json) };
+    let payload = if is_fetch {
+        fetch_payload(&json)
+    } else if queue.name() == queues.import.name() {
+        item_payload(&json)
+    } else {
+        let checked = serde_json::from_slice::<IgnoredAny>(&json).map_err(|error| format!("json: {error}"));
+        checked.map(|_| Payload { bytes: json, fingerprint: None })
+    };
     let Payload { bytes, fingerprint } = payload.map_err(|reason| UsageError(format!("--payload: {reason}")))?;
     let feeds = Feeds { config, queue: &queue };
     if feeds.schedule(&args.id).is_some() {
@@ -309,7 +317,7 @@ async fn upsert(config: &Config, args: &UpsertArgs) -> anyhow::Result<()> {
 }
 
 async fn remove(config: &Config, args: &RemoveArgs) -> anyhow::Result<()> {
-    let queue = chosen(&Queues::open(config).await?, &args.queue)?;
+    let queue = chosen(&Queues::open(config).await?, &args.queue).await?;
     let feeds = Feeds { config, queue: &queue };
     for id in &args.ids {
         if feeds.schedule(id).is_some() && queue.scheduler(id).await?.is_none_or(|(found, _)| found.stored.is_none()) {

@@ -24,7 +24,7 @@ pub(crate) struct WorkerMetrics {
     pub(crate) buried: Counter,
     pub(crate) given_back: Counter,
     changed: Counter,
-    lost: Counter,
+    pub(crate) lost: Counter,
     pub(crate) exhausted: Counter,
     pub(crate) hopeless: Counter,
     pub(crate) buried_stalled: Counter,

@@ -1,7 +1,7 @@
 //! The consumer side: one engine that reads jobs, hands them to a handler, and settles them by what it says.
 //!
 //! ```text
-//!   read ──▶ buffer ──flush──▶ flight: handler ──outcomes──▶ settle: done · back off · bury
+//!   read ──▶ buffer ──flush──▶ flight: handler ──outcomes──▶ settler: done · back off · bury
 //!    ▲          held leases, renewed until settled                       │
 //!    └─────────────── room for more ◀────────────────────────────────────┘
 //! ```
@@ -23,6 +23,7 @@ mod leases;
 mod odd_entries;
 pub mod schedule_loop;
 mod settle;
+mod settler;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,6 +134,8 @@ pub(crate) struct Parts {
     pub(crate) options: WorkerOptions,
     pub(crate) leases: Leases,
     pub(crate) metrics: WorkerMetrics,
+    /// Told when jobs were settled.
+    pub(crate) settled: Notify,
     /// Tells the promoter that a job is due earlier than it knows.
     pub(crate) due_earlier: Notify,
     /// Told that the heartbeat turns.
@@ -150,6 +153,7 @@ impl<H: Handler> Worker<H> {
             consumer: Consumer::of_this_process(),
             options,
             leases: Leases::default(),
+            settled: Notify::new(),
             due_earlier: Notify::new(),
             beat: Beat::default(),
             fires_schedulers: true,
