@@ -17,6 +17,7 @@ mod pause;
 mod backoff;
 mod dead_letter;
 mod schedulers;
+mod schedule_loop;
 mod consumers;
 mod worker;
 mod library;
@@ -36,5 +37,6 @@ mod embedded;
 mod metrics;
 
 mod cli;
+mod schedulers_cli;
 mod http_api;
 mod demo;

@@ -83,6 +83,10 @@ scripts! {
     DUE_SCHEDULERS = ["head"] "due_schedulers";
     FIRE = ["head", "queue", "imports", "placing"] "fire";
     RESCHEDULE = [] "reschedule";
+    UPSERT_SCHEDULER = ["head"] "upsert_scheduler";
+    FIND_SCHEDULER = ["head"] "find_scheduler";
+    LIST_SCHEDULERS = [] "list_schedulers";
+    REMOVE_SCHEDULER = [] "remove_scheduler";
 }
 
 /// One invocation of a script.
