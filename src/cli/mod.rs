@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod fetch;
 mod import;
+mod migrate;
 mod output;
 mod parse;
 mod queue;
@@ -88,6 +89,9 @@ enum Command {
     /// Look at and operate a queue
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    /// Take over the jobs of another system
+    #[command(subcommand)]
+    Migrate(migrate::MigrateCommand),
     /// Look at and check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -131,6 +135,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Parse(args) => Ok(parse::run(&args)),
         Command::Import(command) => import::run(&globals, command).await,
         Command::Queue(command) => queue::run(&globals, command).await,
+        Command::Migrate(command) => migrate::run(&globals, command).await,
         Command::Config(command) => config::run(&globals, command),
         Command::Bench(args) => bench::run(args).await,
         Command::Demo(command) => demo::run(command).await,
