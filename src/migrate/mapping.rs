@@ -202,12 +202,7 @@ pub(super) fn arrival(
     })
 }
 
-fn standing(
-    content: &Content,
-    given_up: Option<&GivenUp<'_>>,
-    origin: Origin<'_>,
-    read_at: SystemTime,
-) -> Standing {
+fn standing(content: &Content, given_up: Option<&GivenUp<'_>>, origin: Origin<'_>, read_at: SystemTime) -> Standing {
     let said = content.failed_reason.clone().or_else(|| content.deferred_failure.clone());
     match (origin, given_up) {
         (Origin::DeadLetterQueue(queue), Some(given_up)) => {

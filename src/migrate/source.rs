@@ -127,17 +127,7 @@ impl Source {
                 .await
                 .map_err(|cause| self.failed("counting", cause))?;
         let waiting = wait + paused;
-        Ok(Survey {
-            waiting,
-            prioritized,
-            delayed,
-            failed,
-            active,
-            completed,
-            waiting_children,
-            schedulers,
-            is_paused,
-        })
+        Ok(Survey { waiting, prioritized, delayed, failed, active, completed, waiting_children, schedulers, is_paused })
     }
 
     /// How many workers of this queue are connected; `None` where the server does not list its clients.

@@ -127,8 +127,7 @@ impl SourceJob {
             deferred_failure,
             _parent_key,
             _scheduler,
-        ]: [Option<Vec<u8>>; 15] =
-            row.try_into().map_err(|_| format!("a job of {columns} columns"))?;
+        ]: [Option<Vec<u8>>; 15] = row.try_into().map_err(|_| format!("a job of {columns} columns"))?;
         let id = id.ok_or("a job without an id")?;
         let score = score.ok_or("a job without a score")?;
         let score: f64 = if structure.kind() == "zset" { number(&score).ok_or("a score that is none")? } else { 0.0 };

@@ -48,6 +48,7 @@ pub struct Tally {
 
 /// The account of a migration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Report {
     /// Jobs that waited.
     pub waiting: Tally,
@@ -231,13 +232,8 @@ impl Migration {
         let here = |structure, part| Station { source: &self.source, origin: Origin::Queue, structure, part };
         let mut stations = vec![here(Structure::Failed, Part::Failed)];
         if let Some((name, source)) = &self.dead_letter_queue {
-            let all = [
-                Structure::Failed,
-                Structure::Wait,
-                Structure::Paused,
-                Structure::Prioritized,
-                Structure::Delayed,
-            ];
+            let all =
+                [Structure::Failed, Structure::Wait, Structure::Paused, Structure::Prioritized, Structure::Delayed];
             stations.extend(all.map(|structure| Station {
                 source,
                 origin: Origin::DeadLetterQueue(name),

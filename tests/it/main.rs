@@ -34,5 +34,6 @@ mod embedded;
 mod metrics;
 
 mod cli;
+mod migrate;
 mod http_api;
 mod demo;

@@ -61,8 +61,8 @@ for at = 1, #found, 2 do
     values = {}
   end
   local row = {id, found[at + 1]}
-  row[3] = values[2] and belongs_to_a_flow(key, values[10]) and 1 or false
-  row[4] = values[11] and is_next_run(id, values[11]) and 1 or false
+  row[3] = values[2] and belongs_to_a_flow(key, values[10]) and '1' or false
+  row[4] = values[11] and is_next_run(id, values[11]) and '1' or false
   for field = 1, #FIELDS do
     row[4 + field] = values[field] or false
   end
