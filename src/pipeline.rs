@@ -12,10 +12,12 @@ use crate::feed::Feed;
 use crate::feed::fetch::{FetchError, FetchLimits, Fetcher};
 use crate::feed::schedule::{Schedule, ScheduleError};
 use crate::import::{ConfiguredFeeds, Feeds, FetchFeed, Recorder, Scheduler, StoreItems, forget_item};
+use crate::job::Keep;
 use crate::metrics::work::FetchMetrics;
 use crate::pulse::Pulse;
 use crate::queue::claim::ClaimLimits;
 use crate::queue::dead_letter::Retention;
+use crate::queue::limits::Limits;
 use crate::queue::{Events, Queue, QueueError, Redis};
 use crate::store::{Store, StoreError};
 use crate::worker::{Ended, Growth, RetryPolicy, Single, Worker, WorkerOptions};
@@ -213,6 +215,8 @@ fn worker_options(queue: &QueueConfig) -> WorkerOptions {
                 Retention { count: count.map(|count| usize::try_from(count).unwrap_or(usize::MAX)), age }
             }
         },
+        on_complete: Keep::Nothing,
+        limits: Limits::default(),
         forget: forget_item,
     }
 }

@@ -287,7 +287,12 @@ impl Fetch<'_> {
         }
         let taking_in = TakeIn {
             queue: &self.handler.import_queue,
-            scope: FetchScope { feed: &self.feed.name, version: self.begun.version, import: self.import },
+            scope: FetchScope {
+                feed: &self.feed.name,
+                version: self.begun.version,
+                import: self.import,
+                group: Some(&self.feed.source),
+            },
             payload_max_bytes: self.handler.payload_max_bytes,
         };
         let taken = taking_in.run(items, &map, everything).await?;

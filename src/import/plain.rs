@@ -25,7 +25,7 @@ pub(crate) fn adopt_item(json: &[u8]) -> Result<Adoption, String> {
     let id = JobId::new(identity::job_id(&item.source, &item.guid)).map_err(|error| error.to_string())?;
     let fingerprint = Some(fingerprint::fingerprint(&item).0);
     let payload = rmp_serde::to_vec_named(&item).map_err(|error| format!("json: {error}"))?;
-    Ok(Adoption { id, payload, fingerprint, replaces: true })
+    Ok(Adoption { id, payload, fingerprint, group: Some(item.source), replaces: true })
 }
 
 /// Makes a fetch job of a plain producer's JSON.
@@ -35,7 +35,7 @@ pub(crate) fn adopt_item(json: &[u8]) -> Result<Adoption, String> {
 pub(crate) fn adopt_fetch(json: &[u8]) -> Result<Adoption, String> {
     let task: FetchTask = serde_json::from_slice(json).map_err(|error| format!("json: {error}"))?;
     let id = JobId::new(&task.feed).map_err(|error| error.to_string())?;
-    Ok(Adoption { id, payload: json.to_vec(), fingerprint: None, replaces: false })
+    Ok(Adoption { id, payload: json.to_vec(), fingerprint: None, group: None, replaces: false })
 }
 
 fn item(json: &[u8]) -> Result<Item, String> {

@@ -91,6 +91,8 @@ impl DueFeed {
         Firing {
             id,
             envelope: Envelope { payload, ..Envelope::default() },
+            priority: 0,
+            group: None,
             slot_ms: self.slot_ms,
             from_ms: self.from_ms,
             next_slot_ms: next_slot_ms(&self.feed, now_ms.max(self.slot_ms)),

@@ -95,7 +95,7 @@ pub async fn start<'f>(
         let (feed, import) = (job.id.to_string(), opened.import);
         match result {
             Enqueued::Enqueued | Enqueued::Changed => {}
-            Enqueued::Duplicate => running.push(started.len()),
+            Enqueued::Duplicate | Enqueued::Deduplicated(_) => running.push(started.len()),
             Enqueued::Refused(reason) => return Err(StartError::Refused { feed, reason }),
         }
         started.push(Started { feed, import, was_running: false });
@@ -170,7 +170,7 @@ struct Opened {
 impl Opened {
     fn job(&self) -> NewJob<'_> {
         let envelope = Envelope { payload: &self.payload, ..Envelope::default() };
-        NewJob { id: self.id.clone(), envelope, version: None }
+        NewJob::new(self.id.clone(), envelope)
     }
 }
 

@@ -124,7 +124,7 @@ impl TakeIn<'_> {
                     taken.shown.push((candidate.digest, candidate.fingerprint));
                 }
                 // Shown, though another version of it is on its way: what the map knows of it stands.
-                Enqueued::Duplicate => {
+                Enqueued::Duplicate | Enqueued::Deduplicated(_) => {
                     taken.shown.extend(candidate.seen.map(|fingerprint| (candidate.digest, fingerprint)));
                 }
                 Enqueued::Refused(reason) => taken.refused.push((candidate.id.clone(), reason)),

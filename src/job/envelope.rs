@@ -1,6 +1,6 @@
 //! The envelope: what a job is, as it stands behind the head in the job's key.
 //!
-//! A MessagePack array `[payload, fingerprint, enqueued at (ms), name, feed]` whose absent tail is left out, so a bare
+//! A MessagePack array `[payload, fingerprint, enqueued at (ms), name, feed, options]` whose absent tail is left out, so a bare
 //! payload costs 4 bytes. That the first element is a byte string says that it is version 1; a later version begins
 //! with its number. Nothing that the key or the head already says stands here.
 
@@ -22,6 +22,8 @@ pub struct Envelope<'a> {
     pub name: Option<&'a str>,
     /// Name of the feed whose seen map holds a record of this job: whoever discards the job makes that record forget it.
     pub feed: Option<&'a str>,
+    /// Its own options, as [`super::JobOptions::encode`] makes them; `None`, or no bytes, when it has none.
+    pub options: Option<&'a [u8]>,
 }
 
 /// Why an envelope cannot be read.
@@ -38,7 +40,10 @@ impl<'a> Envelope<'a> {
         let fingerprint = self.fingerprint.map(ByteArray::new);
         let millis = self.enqueued_at.map(|at| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64);
         let Self { name, feed, .. } = *self;
-        if feed.is_some() {
+        let options = self.options.filter(|options| !options.is_empty()).map(Bytes::new);
+        if options.is_some() {
+            rmp_serde::encode::write(value, &(payload, fingerprint, millis, name, feed, options))
+        } else if feed.is_some() {
             rmp_serde::encode::write(value, &(payload, fingerprint, millis, name, feed))
         } else if name.is_some() {
             rmp_serde::encode::write(value, &(payload, fingerprint, millis, name))
@@ -57,13 +62,14 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// [`EnvelopeError`] for damaged bytes and for a later version.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
-        let Wire(payload, fingerprint, millis, name, feed) = rmp_serde::from_slice(bytes)?;
+        let Wire(payload, fingerprint, millis, name, feed, options) = rmp_serde::from_slice(bytes)?;
         Ok(Self {
             payload,
             fingerprint: fingerprint.map(ByteArray::into_array),
             enqueued_at: millis.map(|millis| UNIX_EPOCH + Duration::from_millis(millis)),
             name,
             feed,
+            options: options.map(|options| options as &[u8]),
         })
     }
 }
@@ -76,6 +82,7 @@ struct Wire<'a>(
     #[serde(default)] Option<u64>,
     #[serde(default, borrow)] Option<&'a str>,
     #[serde(default, borrow)] Option<&'a str>,
+    #[serde(default, borrow)] Option<&'a Bytes>,
 );
 
 #[cfg(test)]
@@ -99,6 +106,7 @@ mod tests {
             enqueued_at: Some(UNIX_EPOCH + Duration::from_millis(1_795_492_693_614)),
             name: Some("item"),
             feed: Some("jobs"),
+            options: None,
         };
         let golden = b"\x95\xc4\x02hi\xc4\x071234567\xcf\x00\x00\x01\xa2\x0b\xb4\x46\x6e\xa4item\xa4jobs";
         assert_eq!(encoded(full), golden);
@@ -107,13 +115,14 @@ mod tests {
     #[test]
     fn every_combination_reads_back() {
         let payload = vec![7; 600];
-        for bits in 0..16_u8 {
+        for bits in 0..32_u8 {
             let envelope = Envelope {
                 payload: &payload,
                 fingerprint: (bits & 1 != 0).then_some([0xfe; 7]),
                 enqueued_at: (bits & 2 != 0).then_some(UNIX_EPOCH + Duration::from_millis(5)),
                 name: (bits & 4 != 0).then_some("n"),
                 feed: (bits & 8 != 0).then_some("f"),
+                options: (bits & 16 != 0).then_some(&[0x81][..]),
             };
             assert_eq!(Envelope::decode(&encoded(envelope)).expect("readable"), envelope);
         }

@@ -1,9 +1,9 @@
 //! The head: the fixed-length front of a job's key, which says where the job stands.
 //!
 //! ```text
-//!   0      1..11          11        12      13..21    21..29   29             30
-//!   place  entry id       attempts  stalls  version   import   group length   group …
-//!          ms:6 seq:4                       (all numbers big-endian)
+//!   0      1..11          11        12      13..21    21..29   29                    30..34    34…
+//!   place  entry id       attempts  stalls  version   import   length of the extras  priority  group
+//!          ms:6 seq:4                       (all numbers big-endian)                 the extras, if it has one of them
 //! ```
 //!
 //! Every script that moves a job rewrites the head in the same call (`SETRANGE`), so the state of an id is found by
@@ -17,22 +17,31 @@ use super::{ImportId, Version};
 
 /// Length of the fixed part, in bytes.
 pub const HEAD_BYTES: usize = 30;
+/// Longest value that jobs are grouped by, in bytes: its length and that of the priority fit a byte.
+pub const GROUP_BYTES_MAX: usize = 251;
 
 /// Where a job stands. The byte is what the head holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Place {
     /// In the work stream: waiting, or active when its entry is pending.
     Stream = b's',
+    /// In the zset of jobs with a priority: waiting; with an entry in the stream of those that a worker has: active.
+    Prioritized = b'p',
+    /// Parked: waiting for room in its group.
+    Parked = b'g',
     /// In the backoff zset.
     Delayed = b'd',
     /// In the dead-letter stream.
     Dead = b'f',
+    /// Done, and kept.
+    Completed = b'c',
 }
 
 impl Place {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Stream, Self::Delayed, Self::Dead].into_iter().find(|place| *place as u8 == byte)
+        let places = [Self::Stream, Self::Prioritized, Self::Parked, Self::Delayed, Self::Dead, Self::Completed];
+        places.into_iter().find(|place| *place as u8 == byte)
     }
 }
 
@@ -90,7 +99,7 @@ impl fmt::Display for EntryId {
 pub struct Head {
     /// The structure that holds the job.
     pub place: Place,
-    /// The entry it stands in (work stream or dead-letter stream); `None` in the backoff zset.
+    /// The entry it stands in (a stream of jobs or of dead letters); `None` in a zset.
     pub entry: Option<EntryId>,
     /// Failed attempts so far.
     pub attempts: u8,
@@ -100,7 +109,9 @@ pub struct Head {
     pub version: Version,
     /// The import it counts for.
     pub import: Option<ImportId>,
-    /// Value it is grouped by; empty when the queue does not group.
+    /// Its priority: 1 is first; 0 when it has none.
+    pub priority: u32,
+    /// Value it is grouped by; empty when it is in no group.
     pub group: Vec<u8>,
 }
 
@@ -128,7 +139,7 @@ pub enum HeadError {
 impl Head {
     /// A head of a job that has not been tried yet.
     pub fn new(place: Place, entry: Option<EntryId>, version: Version, import: Option<ImportId>) -> Self {
-        Self { place, entry, attempts: 0, stalls: 0, version, import, group: Vec::new() }
+        Self { place, entry, attempts: 0, stalls: 0, version, import, priority: 0, group: Vec::new() }
     }
 
     /// Reads the front of a job's value.
@@ -141,7 +152,11 @@ impl Head {
         let field = |at: usize| -> [u8; 8] { std::array::from_fn(|i| fixed[at + i]) };
         let place = Place::from_byte(fixed[0]).ok_or(HeadError::Place { byte: fixed[0] })?;
         let entry = EntryId::unpack(std::array::from_fn(|i| fixed[1 + i]));
-        let group = value.get(HEAD_BYTES..HEAD_BYTES + usize::from(fixed[29])).ok_or_else(too_short)?;
+        let extras = value.get(HEAD_BYTES..HEAD_BYTES + usize::from(fixed[29])).ok_or_else(too_short)?;
+        let (priority, group) = match extras.split_first_chunk() {
+            Some((priority, group)) => (u32::from_be_bytes(*priority), group),
+            None => (0, &[][..]),
+        };
         Ok(Self {
             place,
             entry,
@@ -149,14 +164,15 @@ impl Head {
             stalls: fixed[12],
             version: Version::from_bytes(field(13)),
             import: ImportId::from_bytes(field(21)),
+            priority,
             group: group.to_vec(),
         })
     }
 
-    /// Length of the head with its group, in bytes: where the envelope begins.
+    /// Length of the head with its extras, in bytes: where the envelope begins.
     #[expect(clippy::len_without_is_empty, reason = "a head is never empty")]
     pub fn len(&self) -> usize {
-        HEAD_BYTES + self.group.len()
+        HEAD_BYTES + if self.priority == 0 && self.group.is_empty() { 0 } else { 4 + self.group.len() }
     }
 
     /// The bytes that [`Head::decode`] reads; in production only scripts write heads.
@@ -167,10 +183,23 @@ impl Head {
         bytes.extend([self.attempts, self.stalls]);
         bytes.extend(self.version.to_bytes());
         bytes.extend(self.import.map_or([0; 8], ImportId::to_bytes));
-        bytes.push(u8::try_from(self.group.len()).expect("a short group"));
-        bytes.extend(&self.group);
+        bytes.extend(extras(self.priority, &self.group));
         bytes
     }
+}
+
+/// The extras of a head with their length in front: priority (0 none) and group, which is cut after
+/// [`GROUP_BYTES_MAX`].
+pub fn extras(priority: u32, group: &[u8]) -> Vec<u8> {
+    if priority == 0 && group.is_empty() {
+        return vec![0];
+    }
+    let group = &group[..group.len().min(GROUP_BYTES_MAX)];
+    let mut bytes = Vec::with_capacity(5 + group.len());
+    bytes.push((4 + group.len()) as u8);
+    bytes.extend(priority.to_be_bytes());
+    bytes.extend(group);
+    bytes
 }
 
 #[cfg(test)]
@@ -187,11 +216,12 @@ mod tests {
             stalls: 1,
             version: Version(0x0006_60f1_a2b3_c4d5),
             import: ImportId::from_bytes([0, 6, 0x60, 0xf1, 0, 0, 0, 9]),
+            priority: 3,
             group: b"g".to_vec(),
         };
         let golden: &[u8] = &[
             b's', 0x00, 0x01, 0xa2, 0x0b, 0x3c, 0x4d, 0, 0, 0, 7, 2, 1, 0, 6, 0x60, 0xf1, 0xa2, 0xb3, 0xc4, 0xd5, 0, 6,
-            0x60, 0xf1, 0, 0, 0, 9, 1, b'g',
+            0x60, 0xf1, 0, 0, 0, 9, 5, 0, 0, 0, 3, b'g',
         ];
         assert_eq!(head.encode(), golden);
         assert_eq!(Head::decode(golden), Ok(head));

@@ -10,7 +10,9 @@
 
 pub mod envelope;
 pub mod head;
+pub mod options;
 pub mod outcome;
+pub mod retry_policy;
 
 use std::fmt;
 use std::ops::Range;
@@ -19,7 +21,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use envelope::{Envelope, EnvelopeError};
 pub use head::{EntryId, Head, HeadError, Place};
+pub use options::{JobOptions, Keep};
 pub use outcome::{Outcome, Stored};
+pub use retry_policy::{Growth, RetryPolicy};
 
 /// Longest job id that is accepted, in bytes.
 ///
@@ -159,6 +163,8 @@ pub struct Job {
     pub name: Option<String>,
     /// Name of the feed whose seen map holds a record of this job.
     pub feed: Option<String>,
+    /// What it says about itself; `None` when it is as its queue has it.
+    pub options: Option<Box<JobOptions>>,
     /// The whole value of the key; the payload is a part of it, so that it is never copied.
     value: Vec<u8>,
     payload: Range<usize>,
@@ -177,7 +183,11 @@ impl Job {
         let enqueued_at = envelope.enqueued_at.unwrap_or(UNIX_EPOCH + Duration::from_micros(head.version.0));
         let (fingerprint, name, feed) =
             (envelope.fingerprint, envelope.name.map(str::to_owned), envelope.feed.map(str::to_owned));
-        Ok(Self { id, head, fingerprint, enqueued_at, name, feed, value, payload })
+        let options = match envelope.options {
+            Some(bytes) => Some(Box::new(JobOptions::decode(bytes).map_err(EnvelopeError::from)?)),
+            None => None,
+        };
+        Ok(Self { id, head, fingerprint, enqueued_at, name, feed, options, value, payload })
     }
 
     /// What the producer handed in.

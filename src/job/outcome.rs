@@ -7,6 +7,8 @@ use std::time::Duration;
 pub enum Outcome {
     /// The work is done.
     Done,
+    /// The work is done and came to this, as JSON: kept with the job, if finished jobs are kept.
+    DoneWith(String),
     /// The work is done and ended in a write to the store; says which, for the counts of the import.
     Stored(Stored),
     /// The attempt failed for this reason; try again after the queue's backoff, if attempts are left.

@@ -13,8 +13,8 @@
 use std::time::{Duration, Instant};
 
 use super::scripts::{self, Call, element};
-use super::{GROUP, LISTED_FAILURES_MAX, Queue, QueueError, millis};
-use crate::job::{ID_BYTES_MAX, JobId};
+use super::{LISTED_FAILURES_MAX, NO_KEYS, Queue, QueueError, millis};
+use crate::job::{ID_BYTES_MAX, JobId, Place};
 
 /// Entries looked at in one call: XAUTOCLAIM looks at ten times as many, which costs Redis about 1.5 ms.
 const PAGE: usize = 100;
@@ -82,36 +82,33 @@ impl Sweeper {
             return Ok(Swept::default());
         }
         let mut swept = Swept { swept: true, ..Swept::default() };
-        let mut cursor = "0-0".to_owned();
-        loop {
-            cursor = match self.claim_page(&cursor, &mut swept).await {
-                // Without the group nothing is pending; it is read from its beginning.
-                Err(error) if error.is_group_lost() => {
-                    self.queue.ensure_group().await?;
+        for lane in [Place::Stream, Place::Prioritized] {
+            let mut cursor = "0-0".to_owned();
+            loop {
+                cursor = match self.claim_page(lane, &cursor, &mut swept).await {
+                    // Without the group nothing is pending; it is read from its beginning.
+                    Err(error) if error.is_group_lost() => {
+                        self.queue.ensure_group().await?;
+                        break;
+                    }
+                    page => page?,
+                };
+                if cursor == "0-0" {
                     break;
                 }
-                page => page?,
-            };
-            if cursor == "0-0" {
-                break;
             }
         }
         Ok(swept)
     }
 
-    async fn claim_page(&self, cursor: &str, swept: &mut Swept) -> Result<String, QueueError> {
-        let keys = self.queue.keys();
-        let all = [keys.stream(), keys.dead(), keys.failures(), keys.meta(), keys.closing_imports(), keys.events()];
-        let mut call = Call::new(&scripts::CLAIM, all.into_iter());
-        call.arg(GROUP)
+    async fn claim_page(&self, lane: Place, cursor: &str, swept: &mut Swept) -> Result<String, QueueError> {
+        let mut call = self.queue.moving(&scripts::CLAIM, NO_KEYS);
+        call.arg(&[lane as u8][..])
             .arg(&self.consumer)
             .arg(millis(self.limits.lock_duration))
             .arg(cursor)
             .arg(PAGE)
             .arg(self.limits.max_stalled_count)
-            .arg(keys.job_prefix())
-            .arg(keys.import_prefix())
-            .arg(self.queue.events_max())
             .arg(LISTED_FAILURES_MAX)
             .arg(ID_BYTES_MAX);
         let (script, mut elements) = call.run(&mut self.queue.connection()).await?.array()?;

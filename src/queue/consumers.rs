@@ -8,7 +8,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::scripts::{self, Call};
-use super::{GROUP, Queue, QueueError, millis};
+use super::{Queue, QueueError, millis};
 
 /// Time between two heartbeats.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
@@ -86,8 +86,9 @@ impl Queue {
     /// [`QueueError::Redis`]; may be repeated.
     pub async fn reap_consumers(&self, leaving: Option<&str>) -> Result<Reaped, QueueError> {
         let keys = self.keys();
-        let mut call = Call::new(&scripts::REAP_CONSUMERS, [keys.stream(), keys.wake(), keys.consumers()].into_iter());
-        call.arg(GROUP).arg(millis(HEARTBEAT_LIFETIME)).arg(keys.consumer_prefix()).arg(leaving.unwrap_or(""));
+        let all = [keys.stream(), keys.prioritized_active(), keys.wake(), keys.consumers()];
+        let mut call = Call::new(&scripts::REAP_CONSUMERS, all.into_iter());
+        call.arg(millis(HEARTBEAT_LIFETIME)).arg(keys.consumer_prefix()).arg(leaving.unwrap_or(""));
         let (deleted, forgotten) = call.run(&mut self.connection()).await?.decode()?;
         Ok(Reaped { deleted, forgotten })
     }

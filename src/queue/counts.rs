@@ -6,11 +6,27 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::consumers::HEARTBEAT_LIFETIME;
-use super::scripts::{self, Call, element};
-use super::{GROUP, Queue, QueueError, millis};
+use super::scripts::{self, element};
+use super::{Queue, QueueError, millis};
 
 /// Numbers in front of the counters in the reply of the script.
-const FIXED: usize = 6;
+const FIXED: usize = 10;
+
+/// Counters of a queue that only grow.
+pub const TOTALS: [&str; 12] = [
+    "enqueued",
+    "changed",
+    "duplicates",
+    "deduplicated",
+    "completed",
+    "retried",
+    "failed",
+    "stalled",
+    "redriven",
+    "discarded",
+    "removed",
+    "losses",
+];
 
 /// Jobs by state, with BullMQ's names, and what happened since the queue exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -18,7 +34,7 @@ const FIXED: usize = 6;
 pub struct Counts {
     /// Delivered, not settled.
     pub active: u64,
-    /// Kept finished jobs: none, they are removed.
+    /// Finished jobs that are kept.
     pub completed: u64,
     /// In the backoff zset.
     pub delayed: u64,
@@ -26,12 +42,15 @@ pub struct Counts {
     pub failed: u64,
     /// Always 0: a paused queue keeps its jobs waiting.
     pub paused: u64,
-    /// Jobs with a priority: none yet.
+    /// Jobs with a priority that wait.
     pub prioritized: u64,
-    /// In the stream, not delivered.
+    /// In the stream, not delivered, or parked while their group has no room there.
     pub waiting: u64,
     /// Always 0: there are no flows.
     pub waiting_children: u64,
+    /// Those of the waiting that are parked: their group has as many jobs in the stream as it may.
+    #[serde(skip)]
+    pub parked: u64,
     /// Whether the queue is paused.
     #[serde(skip)]
     pub is_paused: bool,
@@ -42,8 +61,7 @@ pub struct Counts {
     /// waits. A job that came back (retried, stalled, given back) waits anew.
     #[serde(skip)]
     pub oldest_waiting: Option<Duration>,
-    /// Counters that only grow: `enqueued`, `changed`, `duplicates`, `completed`, `retried`, `failed`, `stalled`,
-    /// `redriven`, `discarded`, `losses`.
+    /// Counters that only grow; see [`TOTALS`].
     #[serde(skip)]
     pub totals: BTreeMap<String, u64>,
 }
@@ -65,7 +83,7 @@ impl Counts {
 
     /// Whether no job is left that somebody works on or will work on.
     pub fn is_idle(&self) -> bool {
-        self.active == 0 && self.delayed == 0 && self.waiting == 0
+        self.active == 0 && self.delayed == 0 && self.waiting == 0 && self.prioritized == 0
     }
 }
 
@@ -75,10 +93,8 @@ impl Queue {
     /// # Errors
     /// [`QueueError::Redis`].
     pub async fn counts(&self) -> Result<Counts, QueueError> {
-        let keys = self.keys();
-        let all = [keys.stream(), keys.delayed(), keys.dead(), keys.meta(), keys.consumers()];
-        let mut call = Call::new(&scripts::COUNTS, all.into_iter());
-        call.arg(GROUP).arg(millis(HEARTBEAT_LIFETIME));
+        let mut call = self.moving(&scripts::COUNTS, [self.keys().consumers()]);
+        call.arg(millis(HEARTBEAT_LIFETIME));
         let (script, mut elements) = call.run(&mut self.connection()).await?.array()?;
         if elements.len() < FIXED {
             return Err(QueueError::Reply { script: script.name, detail: format!("fewer than {FIXED} elements") });
@@ -90,21 +106,24 @@ impl Queue {
             let name = String::from_utf8_lossy(&pair[0]).into_owned();
             match (name.as_str(), std::str::from_utf8(&pair[1]).ok().and_then(|text| text.parse().ok())) {
                 ("paused", _) => counts.is_paused = true,
-                ("last_version" | "last_import" | "had_group" | "lost_at", _) | (_, None) => {}
-                (_, Some(total)) => {
-                    counts.totals.insert(name, total);
+                (name, Some(total)) if TOTALS.contains(&name) => {
+                    counts.totals.insert(name.to_owned(), total);
                 }
+                _ => {}
             }
         }
         let numbers = elements.into_iter().map(|number| element::<i64>(script, number));
         let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
         let number = |at: usize| u64::try_from(numbers[at]).unwrap_or(0);
-        counts.active = number(1);
-        counts.waiting = number(0).saturating_sub(number(1));
-        counts.delayed = number(2);
-        counts.failed = number(3);
-        counts.consumers_alive = number(4);
-        counts.oldest_waiting = u64::try_from(numbers[5]).ok().map(Duration::from_millis);
+        counts.active = number(1) + number(2);
+        counts.waiting = number(0).saturating_sub(number(1)) + number(4);
+        counts.prioritized = number(3);
+        counts.parked = number(4);
+        counts.delayed = number(5);
+        counts.failed = number(6);
+        counts.completed = number(7);
+        counts.consumers_alive = number(8);
+        counts.oldest_waiting = u64::try_from(numbers[9]).ok().map(Duration::from_millis);
         Ok(counts)
     }
 }

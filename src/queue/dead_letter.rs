@@ -16,9 +16,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use redis::streams::StreamRangeReply;
 
 use super::read::UnreadableEntry;
-use super::scripts::{self, Call, JOBS_PER_CALL_MAX};
+use super::scripts::{self, JOBS_PER_CALL_MAX};
 use super::settle::cut;
-use super::{GROUP, LISTED_FAILURES_MAX, Queue, QueueError, Settled};
+use super::{LISTED_FAILURES_MAX, Queue, QueueError, Settled};
 use crate::job::{EntryId, Job, JobId};
 
 /// A dead letter.
@@ -74,20 +74,14 @@ impl Queue {
     /// # Errors
     /// [`QueueError::Redis`]; may be repeated.
     pub async fn bury_entry(&self, consumer: &str, unreadable: &UnreadableEntry) -> Result<Settled, QueueError> {
-        let keys = self.keys();
-        let job_key = unreadable.id.as_ref().map_or_else(|| keys.meta().as_bytes().to_vec(), |id| keys.job(id));
-        let fixed = [keys.stream(), keys.dead(), keys.meta(), keys.events(), keys.failures(), keys.closing_imports()];
-        let all: Vec<&[u8]> = fixed.iter().map(|key| key.as_bytes()).chain([&job_key[..]]).collect();
-        let mut call = Call::new(&scripts::BURY_ENTRY, all.into_iter());
-        call.arg(GROUP)
-            .arg(consumer)
-            .arg(self.events_max())
+        let mut call = self.moving(&scripts::BURY_ENTRY, [self.job_key(unreadable.id.as_ref())]);
+        call.arg(consumer)
+            .arg(LISTED_FAILURES_MAX)
+            .arg(&[unreadable.lane as u8][..])
             .arg(unreadable.entry.to_string())
             .arg(unreadable.id.as_ref().map_or(&[][..], JobId::as_bytes))
             .arg(cut(&unreadable.reason))
-            .arg(&unreadable.raw[..])
-            .arg(keys.import_prefix())
-            .arg(LISTED_FAILURES_MAX);
+            .arg(&unreadable.raw[..]);
         let letter: String = call.run(&mut self.connection()).await?.decode()?;
         match letter.as_str() {
             "F" => Ok(Settled::Settled),
@@ -137,16 +131,10 @@ impl Queue {
     /// # Errors
     /// [`QueueError::Redis`]: letters of earlier calls are redriven.
     pub async fn redrive(&self, letters: &[DeadLetter]) -> Result<Redriven, QueueError> {
-        let keys = self.keys();
         let mut redriven = Redriven::default();
         for piece in letters.chunks(JOBS_PER_CALL_MAX) {
-            let fixed = [keys.stream(), keys.dead(), keys.failures(), keys.meta()];
-            let jobs = piece
-                .iter()
-                .map(|letter| letter.id.as_ref().map_or_else(|| keys.meta().as_bytes().to_vec(), |id| keys.job(id)));
-            let all: Vec<Vec<u8>> = fixed.iter().map(|key| key.as_bytes().to_vec()).chain(jobs).collect();
-            let mut call = Call::new(&scripts::REDRIVE, all.into_iter());
-            call.arg(keys.import_prefix());
+            let own = piece.iter().map(|letter| self.job_key(letter.id.as_ref()));
+            let mut call = self.moving(&scripts::REDRIVE, own);
             for letter in piece {
                 call.arg(letter.entry.to_string())
                     .arg(letter.id.as_ref().map_or(&[][..], JobId::as_bytes))
@@ -209,6 +197,11 @@ impl Queue {
         Ok(discarded)
     }
 
+    /// The key of a job, or any key of the queue where there is no id.
+    fn job_key(&self, id: Option<&JobId>) -> Vec<u8> {
+        id.map_or_else(|| self.keys().meta().as_bytes().to_vec(), |id| self.keys().job(id))
+    }
+
     async fn discard(&self, letter: &DeadLetter, forget: fn(&JobId) -> [u8; 16]) -> Result<(), QueueError> {
         let keys = self.keys();
         let no_key = || keys.meta().as_bytes().to_vec();
@@ -227,11 +220,7 @@ impl Queue {
         };
         let seen = feed.as_ref().map_or_else(no_key, |feed| keys.seen(feed).into_bytes());
         let feed_key = feed.as_ref().map_or_else(no_key, |feed| keys.feed(feed).into_bytes());
-        let fixed = [keys.dead(), keys.failures(), keys.meta()].map(|key| key.as_bytes().to_vec());
-        let mut call = Call::new(
-            &scripts::DISCARD,
-            fixed.into_iter().chain([job_key, seen, feed_key]).collect::<Vec<_>>().into_iter(),
-        );
+        let mut call = self.moving(&scripts::DISCARD, [job_key, seen, feed_key]);
         let record = match (&letter.id, &feed) {
             (Some(id), Some(_)) => forget(id).to_vec(),
             _ => Vec::new(),

@@ -1,22 +1,30 @@
 //! Finds one job and says where it stands, in the time of a look-up.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::scripts::{self, Call, element};
-use super::{GROUP, Queue, QueueError};
+use super::scripts::{self, element};
+use super::{Queue, QueueError};
 use crate::job::{Job, JobId};
 
 /// State of a job, with BullMQ's names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// In the stream, not delivered.
+    /// In the stream, not delivered; or parked, while its group has no room there.
     Waiting,
+    /// Waiting, with a priority.
+    Prioritized,
     /// Delivered to a consumer that has not settled it.
     Active,
     /// In the backoff zset.
     Delayed {
         /// When it is due.
         due_at: SystemTime,
+    },
+    /// Done, and kept.
+    Completed {
+        /// When it was done.
+        finished_at: SystemTime,
     },
     /// A dead letter.
     Failed {
@@ -36,6 +44,45 @@ pub struct Found {
     pub state: State,
     /// How it failed so far.
     pub failure: Option<Failure>,
+    /// What its handler said of it.
+    pub log: Log,
+}
+
+/// What a handler said of a job, and how it ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// How far it is, as JSON.
+    pub progress: Option<String>,
+    /// What it came to, as JSON.
+    pub result: Option<String>,
+    /// Its newest log lines, oldest first.
+    pub lines: Vec<String>,
+    /// How many lines there were before them.
+    pub lines_dropped: u64,
+}
+
+impl Log {
+    /// Reads the fields of the hash `log:<id>`.
+    fn from_fields(fields: &[Vec<u8>]) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut log = Self::default();
+        let (mut lines, mut n_lines) = (BTreeMap::new(), 0_u64);
+        for pair in fields.chunks_exact(2) {
+            let (name, value) = (text(&pair[0]), text(&pair[1]));
+            match name.split_once(':') {
+                Some(("line", number)) => {
+                    lines.insert(number.parse::<u64>().unwrap_or(u64::MAX), value);
+                }
+                _ if name == "progress" => log.progress = Some(value),
+                _ if name == "result" => log.result = Some(value),
+                _ if name == "lines" => n_lines = value.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+        log.lines = lines.into_values().collect();
+        log.lines_dropped = n_lines.saturating_sub(log.lines.len() as u64);
+        log
+    }
 }
 
 /// How a job failed.
@@ -54,8 +101,10 @@ impl State {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
+            Self::Prioritized => "prioritized",
             Self::Active => "active",
             Self::Delayed { .. } => "delayed",
+            Self::Completed { .. } => "completed",
             Self::Failed { .. } => "failed",
             Self::Unknown => "unknown",
         }
@@ -68,38 +117,38 @@ impl Queue {
     /// # Errors
     /// [`QueueError`].
     pub async fn find(&self, id: &JobId) -> Result<Option<Found>, QueueError> {
-        let keys = self.keys();
-        let job_key = keys.job(id);
-        let fixed = [keys.stream(), keys.delayed(), keys.failures(), keys.dead()];
-        let all: Vec<&[u8]> = fixed.iter().map(|key| key.as_bytes()).chain([&job_key[..]]).collect();
-        let mut call = Call::new(&scripts::FIND, all.into_iter());
-        call.arg(GROUP).arg(id.as_bytes());
+        let mut call = self.moving(&scripts::FIND, [self.keys().job(id), self.keys().log(id)]);
+        call.arg(id.as_bytes());
         let reply = call.run(&mut self.connection()).await?;
         if reply.is_nil() {
             return Ok(None);
         }
         let (script, elements) = reply.array()?;
         let unexpected = |detail: String| QueueError::Reply { script: script.name, detail };
-        let mut elements = elements.into_iter();
-        let mut next = || elements.next().ok_or_else(|| unexpected("fewer than four elements".to_owned()));
-        let value: Vec<u8> = element(script, next()?)?;
-        let state: String = element(script, next()?)?;
-        let due: Vec<u8> = element(script, next()?)?;
-        let failure: Vec<u8> = element(script, next()?)?;
-        let letter: Vec<Vec<u8>> = elements.map(|field| element(script, field)).collect::<Result<_, _>>()?;
+        let [value, state, at, failure, letter, log]: [redis::Value; 6] =
+            elements.try_into().map_err(|_| unexpected("not six elements".to_owned()))?;
+        let value: Vec<u8> = element(script, value)?;
+        let state: String = element(script, state)?;
+        let at: Vec<u8> = element(script, at)?;
+        let failure: Vec<u8> = element(script, failure)?;
+        let letter: Vec<Vec<u8>> = element(script, letter)?;
+        let log: Vec<Vec<u8>> = element(script, log)?;
 
         let job = Job::decode(id.clone(), value).map_err(|error| unexpected(error.to_string()))?;
         let failure = match failure.as_slice() {
             [] => None,
             row => Some(Failure::decode(row).map_err(|error| unexpected(error.to_string()))?),
         };
+        let instant = |ms: &[u8]| {
+            let ms = String::from_utf8_lossy(ms).parse::<f64>().map_err(|error| unexpected(error.to_string()))?;
+            Ok::<_, QueueError>(UNIX_EPOCH + Duration::from_millis(ms as u64))
+        };
         let state = match state.as_str() {
             "waiting" => State::Waiting,
             "active" => State::Active,
-            "delayed" => {
-                let ms = String::from_utf8_lossy(&due).parse::<f64>().map_err(|error| unexpected(error.to_string()))?;
-                State::Delayed { due_at: UNIX_EPOCH + Duration::from_millis(ms as u64) }
-            }
+            "prioritized" => State::Prioritized,
+            "delayed" => State::Delayed { due_at: instant(&at)? },
+            "completed" => State::Completed { finished_at: instant(&at)? },
             "failed" => {
                 let reason = letter.chunks_exact(2).find(|pair| pair[0] == b"reason").map(|pair| &pair[1]);
                 State::Failed { reason: String::from_utf8_lossy(reason.map_or(&[][..], Vec::as_slice)).into_owned() }
@@ -107,7 +156,7 @@ impl Queue {
             "unknown" => State::Unknown,
             other => return Err(unexpected(format!("state {other:?}"))),
         };
-        Ok(Some(Found { job, state, failure }))
+        Ok(Some(Found { job, state, failure, log: Log::from_fields(&log) }))
     }
 }
 

@@ -205,8 +205,7 @@ impl Queue {
     pub async fn close_leftover_import(&self, id: ImportId) -> Result<u64, QueueError> {
         let keys = self.keys();
         let hash = keys.import(id);
-        let all = [keys.stream(), keys.delayed(), keys.closing_imports(), hash.as_str()];
-        let mut call = Call::new(&scripts::CLOSE_LEFTOVER, all.into_iter());
+        let mut call = self.moving(&scripts::CLOSE_LEFTOVER, [hash.as_str()]);
         call.arg(id.to_string());
         call.run(&mut self.connection()).await?.decode()
     }

@@ -6,13 +6,23 @@
 //! | key | type | holds |
 //! |---|---|---|
 //! | `:stream` | stream | waiting and active jobs: field `id`; a plain producer's entry: field `json` (claimed once: also `stalls`, `added`) |
+//! | `:prioritized` | zset | waiting jobs with a priority, by priority × 2³² + arrival |
+//! | `:prioritized:active` | stream | those of them that a worker has: every entry is pending |
 //! | `:job:<id>` | string | guard and job in one: head, envelope |
+//! | `:groups` | hash | group → its jobs that are not parked |
+//! | `:parked:<group>` | zset | jobs of a group that have no room in the stream, by arrival (µs) |
 //! | `:delayed` | zset | job id by due time (ms) |
 //! | `:failures` | hash | job id → MessagePack `[first failure (ms), last failure (ms), error]` |
 //! | `:dead` | stream | dead letters: `id`, `reason`, `attempts`, `at` (ms), `consumer`, `raw` (of an unreadable entry) |
-//! | `:wake` | stream | at most one entry: wakes a blocked reader because a job is due earlier than it knows |
-//! | `:meta` | hash | `paused` (entry id reached), counters, `last_version`, `last_import`, `had_group` |
+//! | `:completed` | zset | finished jobs that are kept, by the time they finished (ms) |
+//! | `:log:<id>` | hash | progress, log lines, result and times of a job: only when used or kept |
+//! | `:dedup:<id>` | string | the job that holds a deduplication id |
+//! | `:wake` | stream | at most one entry: wakes a blocked reader because something is due that the stream does not show |
+//! | `:meta` | hash | `paused`, `gate` (entry id reached), limits, counters, `last_version`, `last_import`, `had_group` |
+//! | `:limiter` | string | jobs started in this window; expires with it |
+//! | `:limiter:<group>` | string | the same for a group |
 //! | `:events` | stream | what happened, capped |
+//! | `:series:<day>` | hash | `completed:<minute>`, `failed:<minute>` of a day since 1970; expires |
 //! | `:sweep` | string | who swept for stalled jobs last; expires with the interval |
 //! | `:consumers` | zset | consumer name by last heartbeat (ms) |
 //! | `:consumer:<name>` | hash | host, pid, started (ms), current jobs |
@@ -22,6 +32,9 @@
 //! | `:import:<id>` | hash | counts of a running import |
 //! | `:seen:<feed>` | string | what the feed showed lately |
 //! | `:feed:<name>` | hash | validators, last fetch, failures of a feed |
+//!
+//! Scripts that move jobs are told the prefix of the queue and build the keys of single jobs, groups, imports and
+//! deduplication ids themselves, in `scripts/queue.lua`: they meet ids that their caller does not know.
 
 use super::QueueError;
 use crate::job::{ImportId, JobId};
@@ -31,7 +44,13 @@ use crate::job::{ImportId, JobId};
 pub struct Keys {
     queue: String,
     registry: String,
+    queue_prefix: String,
     stream: String,
+    prioritized: String,
+    prioritized_active: String,
+    groups: String,
+    completed: String,
+    limiter: String,
     wake: String,
     delayed: String,
     failures: String,
@@ -64,7 +83,13 @@ impl Keys {
         Ok(Self {
             queue: queue.to_owned(),
             registry: format!("{prefix}:queues"),
+            queue_prefix: key(""),
             stream: key("stream"),
+            prioritized: key("prioritized"),
+            prioritized_active: key("prioritized:active"),
+            groups: key("groups"),
+            completed: key("completed"),
+            limiter: key("limiter"),
             wake: key("wake"),
             delayed: key("delayed"),
             failures: key("failures"),
@@ -94,9 +119,82 @@ impl Keys {
         &self.registry
     }
 
+    /// What all keys of the queue begin with.
+    pub fn queue_prefix(&self) -> &str {
+        &self.queue_prefix
+    }
+
+    /// The keys that every script which moves jobs gets, in the order of `scripts/queue.lua`.
+    pub(super) fn moving(&self) -> [&str; 12] {
+        [
+            &self.stream,
+            &self.prioritized_active,
+            &self.wake,
+            &self.prioritized,
+            &self.delayed,
+            &self.dead,
+            &self.completed,
+            &self.failures,
+            &self.groups,
+            &self.meta,
+            &self.events,
+            &self.closing_imports,
+        ]
+    }
+
     /// The work stream (stream).
     pub fn stream(&self) -> &str {
         &self.stream
+    }
+
+    /// Waiting jobs with a priority (zset).
+    pub fn prioritized(&self) -> &str {
+        &self.prioritized
+    }
+
+    /// Jobs with a priority that a worker has (stream).
+    pub fn prioritized_active(&self) -> &str {
+        &self.prioritized_active
+    }
+
+    /// Jobs of each group that are not parked (hash).
+    pub fn groups(&self) -> &str {
+        &self.groups
+    }
+
+    /// Jobs of a group that have no room in the stream (zset).
+    pub fn parked(&self, group: &[u8]) -> Vec<u8> {
+        [self.queue_prefix.as_bytes(), b"parked:", group].concat()
+    }
+
+    /// Finished jobs that are kept (zset).
+    pub fn completed(&self) -> &str {
+        &self.completed
+    }
+
+    /// Jobs started in this window (string).
+    pub fn limiter(&self) -> &str {
+        &self.limiter
+    }
+
+    /// What the limiters of groups begin with.
+    pub fn group_limiter_prefix(&self) -> String {
+        format!("{}:", self.limiter)
+    }
+
+    /// Progress, log lines, result and times of a job (hash).
+    pub fn log(&self, id: &JobId) -> Vec<u8> {
+        [self.queue_prefix.as_bytes(), b"log:", id.as_bytes()].concat()
+    }
+
+    /// The job that holds a deduplication id (string).
+    pub fn dedup(&self, dedup: &str) -> String {
+        format!("{}dedup:{dedup}", self.queue_prefix)
+    }
+
+    /// What ended in each minute of a day, counted from 1970 (hash).
+    pub fn series(&self, day: u64) -> String {
+        format!("{}series:{day}", self.queue_prefix)
     }
 
     /// The stream that wakes readers (stream).

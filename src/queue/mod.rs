@@ -35,6 +35,7 @@ pub mod promote;
 // operating
 pub mod consumers;
 pub mod find;
+pub mod limits;
 pub mod pause;
 // what is added again and again
 pub mod schedulers;
@@ -53,6 +54,7 @@ pub use keys::Keys;
 use scripts::Call;
 pub use settle::Settled;
 
+use crate::job::head::extras;
 use crate::job::{JobId, JobIdError};
 
 /// The one consumer group of a work stream.
@@ -61,8 +63,21 @@ pub const GROUP: &str = "workers";
 /// Most events a queue keeps; older ones are trimmed.
 const EVENTS_MAX: usize = 10_000;
 
+/// The keys of its own of a script that has none.
+const NO_KEYS: [&[u8]; 0] = [];
+
 /// Most failures that an import lists with their reasons; the rest is only counted.
 const LISTED_FAILURES_MAX: usize = 20;
+
+/// What a process says about a queue; all processes should agree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueOptions {
+    /// Which events it writes.
+    pub events: Events,
+    /// Most jobs of one group that may stand in the stream, be it waiting or active; the rest is parked. With 1, jobs of a
+    /// group run one after the other. `None`: no limit.
+    pub group_window: Option<u32>,
+}
 
 /// Which events a queue writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +87,14 @@ pub enum Events {
     /// What an operator wants to know: failed attempts, dead letters, stalls, pauses.
     #[default]
     Failures,
+    /// BullMQ's: each step of each job. Costs a write each.
+    All,
+}
+
+impl From<Events> for QueueOptions {
+    fn from(events: Events) -> Self {
+        Self { events, ..Self::default() }
+    }
 }
 
 /// A queue: cheap to clone, all clones share one connection.
@@ -83,7 +106,7 @@ pub struct Queue {
 struct Inner {
     redis: Redis,
     keys: Keys,
-    events: Events,
+    options: QueueOptions,
 }
 
 impl std::fmt::Debug for Inner {
@@ -97,8 +120,8 @@ impl Queue {
     ///
     /// # Errors
     /// [`QueueError`] when the name is none, or Redis does not answer.
-    pub async fn open(redis: &Redis, name: &str, events: Events) -> Result<Self, QueueError> {
-        let queue = Self::unopened(redis, name, events)?;
+    pub async fn open(redis: &Redis, name: &str, options: impl Into<QueueOptions>) -> Result<Self, QueueError> {
+        let queue = Self::unopened(redis, name, options)?;
         queue.ensure_group().await?;
         let registered =
             redis::cmd("SADD").arg(queue.keys().registry()).arg(name).query_async::<()>(&mut queue.connection()).await;
@@ -110,9 +133,9 @@ impl Queue {
     ///
     /// # Errors
     /// [`QueueError::Name`].
-    pub fn unopened(redis: &Redis, name: &str, events: Events) -> Result<Self, QueueError> {
+    pub fn unopened(redis: &Redis, name: &str, options: impl Into<QueueOptions>) -> Result<Self, QueueError> {
         let keys = Keys::new(redis.prefix(), name)?;
-        Ok(Self { inner: Arc::new(Inner { redis: redis.clone(), keys, events }) })
+        Ok(Self { inner: Arc::new(Inner { redis: redis.clone(), keys, options: options.into() }) })
     }
 
     /// Its name.
@@ -153,17 +176,39 @@ impl Queue {
     /// [`QueueError::Redis`].
     pub async fn ensure_group(&self) -> Result<bool, QueueError> {
         let keys = self.keys();
-        let mut call = Call::new(&scripts::ENSURE_GROUP, [keys.stream(), keys.wake(), keys.meta()].into_iter());
+        let all = [keys.stream(), keys.prioritized_active(), keys.wake(), keys.meta()];
+        let mut call = Call::new(&scripts::ENSURE_GROUP, all.into_iter());
         call.arg(GROUP);
         Ok(call.run(&mut self.connection()).await?.decode::<u8>()? == 1)
     }
 
     /// What a script is told: how many events the stream of events keeps, 0 for none.
     fn events_max(&self) -> usize {
-        match self.inner.events {
+        match self.inner.options.events {
             Events::Off => 0,
-            Events::Failures => EVENTS_MAX,
+            Events::Failures | Events::All => EVENTS_MAX,
         }
+    }
+
+    /// The extras of a job's head; nothing for most jobs. Groups count only on a queue that limits them.
+    fn extras(&self, priority: u32, group: Option<&str>) -> Vec<u8> {
+        let group = group.filter(|_| self.inner.options.group_window.is_some()).unwrap_or_default();
+        if priority == 0 && group.is_empty() { Vec::new() } else { extras(priority, group.as_bytes()) }
+    }
+
+    /// Begins a call of a script that moves jobs, with the KEYS and ARGV that all of them have in front.
+    fn moving<K: AsRef<[u8]>>(
+        &self,
+        script: &'static scripts::Script,
+        keys: impl IntoIterator<Item = K, IntoIter: ExactSizeIterator>,
+    ) -> Call {
+        let QueueOptions { events, group_window } = self.inner.options;
+        let mut call = Call::with_front(script, &self.keys().moving(), keys.into_iter());
+        call.arg(self.keys().queue_prefix())
+            .arg(self.events_max())
+            .arg(if events == Events::All { "all" } else { "failures" })
+            .arg(group_window.unwrap_or(0));
+        call
     }
 }
 
@@ -223,6 +268,22 @@ pub enum QueueError {
         bytes: usize,
         /// What is accepted.
         limit_bytes: usize,
+    },
+    /// A priority is none.
+    #[error("job {id} has priority {priority}; accepted: 1 (first) to 2097151 (last), or 0 for none")]
+    Priority {
+        /// The job.
+        id: JobId,
+        /// What it was given.
+        priority: u32,
+    },
+    /// A deduplication id is empty or too long.
+    #[error("job {id} has a deduplication id of {bytes} bytes; accepted: 1 to 4096")]
+    DeduplicationId {
+        /// The job.
+        id: JobId,
+        /// Length of the deduplication id.
+        bytes: usize,
     },
     /// A command or script failed.
     #[error("{operation} failed at Redis")]

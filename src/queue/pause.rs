@@ -4,7 +4,7 @@
 //! runs on. It costs nothing on the way of a read: the group is told that everything was delivered already.
 
 use super::scripts::{self, Call};
-use super::{GROUP, Queue, QueueError};
+use super::{Queue, QueueError};
 
 impl Queue {
     /// Pauses; returns false if the queue was paused already.
@@ -27,8 +27,8 @@ impl Queue {
 
     async fn pause_or_resume(&self, script: &'static scripts::Script) -> Result<bool, QueueError> {
         let keys = self.keys();
-        let mut call = Call::new(script, [keys.stream(), keys.meta(), keys.events()].into_iter());
-        call.arg(GROUP).arg(self.events_max());
+        let mut call = Call::new(script, [keys.stream(), keys.meta(), keys.events(), keys.wake()].into_iter());
+        call.arg(self.events_max());
         Ok(call.run(&mut self.connection()).await?.decode::<u8>()? == 1)
     }
 }

@@ -10,8 +10,8 @@
 
 use std::time::Duration;
 
-use super::scripts::{self, Call, JOBS_PER_CALL_MAX};
-use super::{Queue, QueueError};
+use super::scripts::{self, JOBS_PER_CALL_MAX};
+use super::{NO_KEYS, Queue, QueueError};
 
 /// What one promotion did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,10 +30,8 @@ impl Queue {
     /// # Errors
     /// [`QueueError::Redis`]; may be repeated.
     pub async fn promote(&self) -> Result<Promoted, QueueError> {
-        let keys = self.keys();
-        let all = [keys.stream(), keys.delayed(), keys.dead(), keys.meta(), keys.failures(), keys.events()];
-        let mut call = Call::new(&scripts::PROMOTE, all.into_iter());
-        call.arg(keys.job_prefix()).arg(JOBS_PER_CALL_MAX).arg(self.events_max());
+        let mut call = self.moving(&scripts::PROMOTE, NO_KEYS);
+        call.arg(JOBS_PER_CALL_MAX);
         let (moved, buried, due): (usize, usize, i64) = call.run(&mut self.connection()).await?.decode()?;
         Ok(Promoted { moved, buried, next_due_in: u64::try_from(due).ok().map(Duration::from_millis) })
     }

@@ -17,10 +17,12 @@ use std::time::Duration;
 
 use redis::Value;
 use redis::aio::MultiplexedConnection;
+use tokio::sync::Notify;
 
-use super::scripts::{self, Call};
+use super::limits::Gate;
+use super::scripts;
 use super::{GROUP, Queue, QueueError, millis};
-use crate::job::{EntryId, Envelope, Job, JobId, Version};
+use crate::job::{EntryId, Envelope, Job, JobId, Place, Version};
 
 /// Longest time that a read blocks: bounds how long a dead connection goes unnoticed.
 pub const BLOCK_MAX: Duration = Duration::from_secs(5);
@@ -28,11 +30,16 @@ pub const BLOCK_MAX: Duration = Duration::from_secs(5);
 /// Keys of one MGET: a command that answers with many large jobs would block Redis for long.
 const KEYS_PER_MGET: usize = 32;
 
+/// Once the oldest plain job has waited so long, jobs with a priority get no more than half of what is handed out.
+const AGEING: Duration = Duration::from_secs(10);
+
 /// The duty to settle one job: it holds as long as the job's head names the entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// The job.
     pub id: JobId,
+    /// Whose lane the entry is in: that of plain jobs ([`Place::Stream`]), or of those with a priority.
+    pub lane: Place,
     /// The entry that was delivered.
     pub entry: EntryId,
     /// The version of the content that is worked on.
@@ -40,9 +47,11 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// The entry id as the head holds it.
-    pub(super) fn packed(&self) -> [u8; 10] {
-        self.entry.packed().expect("only entries that a head can name become leases")
+    /// Place and entry id as the head holds them.
+    pub(super) fn reference(&self) -> [u8; 11] {
+        let mut reference = [self.lane as u8; 11];
+        reference[1..].copy_from_slice(&self.entry.packed().expect("only entries that a head can name become leases"));
+        reference
     }
 }
 
@@ -87,6 +96,8 @@ impl PlainEntry {
 /// An entry that no job can be made of.
 #[derive(Debug)]
 pub struct UnreadableEntry {
+    /// Whose lane it is in.
+    pub lane: Place,
     /// Its entry id.
     pub entry: EntryId,
     /// The job it names, if it names one.
@@ -102,8 +113,10 @@ pub struct UnreadableEntry {
 pub struct ReadReply {
     /// The entries, in stream order.
     pub entries: Vec<Entry>,
-    /// A job in the backoff zset is due earlier than known so far.
+    /// Something is due that the stream does not show: a job in the backoff zset, or one with a priority.
     pub woken: bool,
+    /// The queue has limits, and they are why nothing more comes now.
+    pub held_up: bool,
 }
 
 /// What came of adopting a plain producer's entry.
@@ -128,6 +141,10 @@ pub struct Reader {
     consumer: String,
     connection: Option<MultiplexedConnection>,
     client_id: Arc<AtomicU64>,
+    /// Whether to ask [`Queue::take`] before the next plain read.
+    takes_first: bool,
+    /// Ends a wait that is not at Redis.
+    unblocked: Arc<Notify>,
 }
 
 /// Ends the blocking read of a [`Reader`].
@@ -135,13 +152,21 @@ pub struct Reader {
 pub struct Unblocker {
     queue: Queue,
     client_id: Arc<AtomicU64>,
+    unblocked: Arc<Notify>,
 }
 
 impl Queue {
     /// A reader for the consumer of this name, which must be unique: what is pending for it is taken to be in the memory
     /// of the process that owns it.
     pub fn reader(&self, consumer: impl Into<String>) -> Reader {
-        Reader { queue: self.clone(), consumer: consumer.into(), connection: None, client_id: Arc::default() }
+        Reader {
+            queue: self.clone(),
+            consumer: consumer.into(),
+            connection: None,
+            client_id: Arc::default(),
+            takes_first: true,
+            unblocked: Arc::default(),
+        }
     }
 
     /// Makes a job of a plain producer's entry, as if it had been enqueued here: it waits, with an entry of our own.
@@ -156,28 +181,17 @@ impl Queue {
         plain: &PlainEntry,
         id: &JobId,
         version: Option<Version>,
+        group: Option<&str>,
         envelope: Envelope<'_>,
     ) -> Result<Adopted, QueueError> {
-        let keys = self.keys();
-        let job_key = keys.job(id);
-        let all: [&[u8]; 7] = [
-            keys.stream().as_bytes(),
-            keys.delayed().as_bytes(),
-            keys.failures().as_bytes(),
-            keys.dead().as_bytes(),
-            keys.meta().as_bytes(),
-            keys.closing_imports().as_bytes(),
-            &job_key,
-        ];
         let mut encoded = Vec::new();
         envelope.encode_into(&mut encoded);
-        let mut call = Call::new(&scripts::ADOPT, all.into_iter());
-        call.arg(GROUP)
-            .arg(keys.import_prefix())
-            .arg(plain.entry.to_string())
+        let mut call = self.moving(&scripts::ADOPT, [self.keys().job(id)]);
+        call.arg(plain.entry.to_string())
             .arg(id.as_bytes())
             .arg(version.map_or_else(Vec::new, |version| version.to_bytes().to_vec()))
-            .arg(encoded);
+            .arg(encoded)
+            .arg(self.extras(0, group));
         let letter: String = call.run(&mut self.connection()).await?.decode()?;
         match letter.as_str() {
             "E" => Ok(Adopted::Enqueued),
@@ -215,22 +229,80 @@ impl Reader {
 
     /// A handle that ends a blocking read.
     pub fn unblocker(&self) -> Unblocker {
-        Unblocker { queue: self.queue.clone(), client_id: self.client_id.clone() }
+        Unblocker { queue: self.queue.clone(), client_id: self.client_id.clone(), unblocked: self.unblocked.clone() }
     }
 
     async fn try_read(&mut self, count: usize, block: Option<Duration>) -> Result<ReadReply, QueueError> {
-        let keys = self.queue.keys();
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => {
-                let mut connection = self.queue.redis().blocking_connection(BLOCK_MAX).await?;
-                let id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await;
-                self.client_id.store(id.unwrap_or(0), Ordering::Release);
-                none.insert(connection)
+        let mut read = ReadReply::default();
+        if self.takes_first {
+            let taken = self.queue.take(&self.consumer, count, AGEING).await?;
+            let is_limited = taken.gate == Gate::Limited;
+            let n_taken = taken.prioritized.len() + taken.plain.len();
+            self.takes_first = is_limited || n_taken == count;
+            read.held_up = is_limited && n_taken == 0;
+            self.add_jobs(&mut read, Place::Prioritized, taken.prioritized).await?;
+            self.add_jobs(&mut read, Place::Stream, taken.plain).await?;
+            if n_taken == count || (is_limited && n_taken > 0) {
+                return Ok(read);
             }
-        };
+            if is_limited {
+                if let Some(block) = block {
+                    self.wait_for_limits(block.min(BLOCK_MAX), taken.wait, &taken.last_generated).await?;
+                }
+                return Ok(read);
+            }
+        }
+        let block = block.filter(|_| read.entries.is_empty());
+        let rest = count - read.entries.len();
+        let raw = self.read_plainly(&mut read, rest, block).await?;
+        // What came to nothing after a wait may have been held back from plain reads: by limits that were set meanwhile, or
+        // because it has a priority and whoever was woken for it died.
+        self.takes_first |= read.woken || (block.is_some() && raw.is_empty());
+        self.add_jobs(&mut read, Place::Stream, raw).await?;
+        Ok(read)
+    }
+
+    /// Waits until a limit may let something through: for as long as the script said, or until something is added.
+    async fn wait_for_limits(&mut self, block: Duration, wait: Option<Duration>, last: &str) -> Result<(), QueueError> {
+        if let Some(wait) = wait {
+            let unblocked = self.unblocked.clone();
+            // Ended early only by the worker that ends.
+            let _ = tokio::time::timeout(wait.min(block), unblocked.notified()).await;
+            return Ok(());
+        }
+        let (stream, wake) = (self.queue.keys().stream().to_owned(), self.queue.keys().wake().to_owned());
+        let connection = self.connected().await?;
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(1).arg("BLOCK").arg(millis(block).max(1));
+        // From what was last when nothing was to be had: what was added since is seen. It is only looked at, not taken.
+        command.arg("STREAMS").arg(stream).arg(wake).arg(last).arg("$");
+        command.query_async::<Value>(connection).await.map_err(|cause| QueueError::from_redis("XREAD", cause))?;
+        Ok(())
+    }
+
+    /// The connection that may block, made where there is none.
+    async fn connected(&mut self) -> Result<&mut MultiplexedConnection, QueueError> {
+        if self.connection.is_none() {
+            let mut connection = self.queue.redis().blocking_connection(BLOCK_MAX).await?;
+            let id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await;
+            self.client_id.store(id.unwrap_or(0), Ordering::Release);
+            self.connection = Some(connection);
+        }
+        Ok(self.connection.as_mut().expect("made above"))
+    }
+
+    /// XREADGROUP on the work stream and the wake stream.
+    async fn read_plainly(
+        &mut self,
+        read: &mut ReadReply,
+        count: usize,
+        block: Option<Duration>,
+    ) -> Result<Vec<RawEntry>, QueueError> {
+        let (queue, consumer) = (self.queue.clone(), self.consumer.clone());
+        let keys = queue.keys();
+        let connection = self.connected().await?;
         let mut command = redis::cmd("XREADGROUP");
-        command.arg("GROUP").arg(GROUP).arg(&self.consumer).arg("COUNT").arg(count);
+        command.arg("GROUP").arg(GROUP).arg(&consumer).arg("COUNT").arg(count);
         if let Some(block) = block {
             // 0 would block for ever
             command.arg("BLOCK").arg(millis(block.min(BLOCK_MAX)).max(1));
@@ -238,49 +310,55 @@ impl Reader {
         command.arg("STREAMS").arg(keys.stream()).arg(keys.wake()).arg(">").arg(">");
         let failed = |cause| QueueError::from_redis("XREADGROUP", cause);
         let reply: Value = command.query_async(connection).await.map_err(failed)?;
-
-        let mut pipeline = redis::pipe();
-        let mut read = ReadReply::default();
         let mut raw = Vec::new();
         for (stream, entries) in streams(reply)? {
-            if stream == keys.wake().as_bytes() {
-                read.woken = !entries.is_empty();
-                for (entry, _) in entries {
-                    pipeline.xack(keys.wake(), GROUP, &[entry.to_string()]).ignore();
-                }
-            } else {
+            if stream != keys.wake().as_bytes() {
                 raw = entries;
+            } else if !entries.is_empty() {
+                read.woken = true;
+                let mut ack = redis::cmd("XACK");
+                ack.arg(keys.wake()).arg(GROUP);
+                for (entry, _) in entries {
+                    ack.arg(entry.to_string());
+                }
+                let failed = |cause| QueueError::from_redis("XACK", cause);
+                ack.query_async::<()>(connection).await.map_err(failed)?;
             }
         }
-        let wanted: Vec<Vec<u8>> = raw
-            .iter()
-            .filter_map(|(_, fields)| Some([keys.job_prefix().as_bytes(), field(fields, b"id")?].concat()))
-            .collect();
+        Ok(raw)
+    }
+
+    /// Reads the keys of the jobs that these entries name, and adds what comes of each.
+    async fn add_jobs(&mut self, read: &mut ReadReply, lane: Place, raw: Vec<RawEntry>) -> Result<(), QueueError> {
+        if raw.is_empty() {
+            return Ok(());
+        }
+        let prefix = self.queue.keys().job_prefix().as_bytes();
+        let wanted: Vec<Vec<u8>> =
+            raw.iter().filter_map(|(_, fields)| Some([prefix, field(fields, b"id")?].concat())).collect();
+        let mut pipeline = redis::pipe();
         for piece in wanted.chunks(KEYS_PER_MGET) {
             pipeline.cmd("MGET").arg(piece);
         }
-        if pipeline.is_empty() {
-            read.entries = raw.into_iter().map(|(entry, fields)| self.entry(entry, fields, None)).collect();
-            return Ok(read);
-        }
-        let failed = |cause| QueueError::from_redis("MGET", cause);
-        let values: Vec<Vec<Option<Vec<u8>>>> = pipeline.query_async(connection).await.map_err(failed)?;
+        let values: Vec<Vec<Option<Vec<u8>>>> = if wanted.is_empty() {
+            Vec::new()
+        } else {
+            let failed = |cause| QueueError::from_redis("MGET", cause);
+            pipeline.query_async(self.connected().await?).await.map_err(failed)?
+        };
         let mut values = values.into_iter().flatten();
-        read.entries = raw
-            .into_iter()
-            .map(|(entry, fields)| {
-                let value = field(&fields, b"id").is_some().then(|| values.next().flatten()).flatten();
-                self.entry(entry, fields, value)
-            })
-            .collect();
-        Ok(read)
+        read.entries.extend(raw.into_iter().map(|(entry, fields)| {
+            let value = field(&fields, b"id").is_some().then(|| values.next().flatten()).flatten();
+            self.entry(lane, entry, fields, value)
+        }));
+        Ok(())
     }
 
     /// Judges one entry, with the value of the key of the job it names.
     #[expect(clippy::unused_self, reason = "reads as a step of the reader")]
-    fn entry(&self, entry: EntryId, mut fields: Vec<(Vec<u8>, Vec<u8>)>, value: Option<Vec<u8>>) -> Entry {
+    fn entry(&self, lane: Place, entry: EntryId, mut fields: Fields, value: Option<Vec<u8>>) -> Entry {
         let unreadable = |id: Option<JobId>, reason: String, raw: Vec<u8>| {
-            Entry::Unreadable(UnreadableEntry { entry, id, reason, raw })
+            Entry::Unreadable(UnreadableEntry { lane, entry, id, reason, raw })
         };
         let Some(id) = field(&fields, b"id") else {
             if let Some(at) = fields.iter().position(|(name, _)| name == b"json") {
@@ -299,8 +377,8 @@ impl Reader {
             return unreadable(Some(id), "payload lost".to_owned(), Vec::new());
         };
         match Job::decode(id.clone(), value) {
-            Ok(job) if job.head.entry == Some(entry) => {
-                let lease = Lease { id, entry, version: job.head.version };
+            Ok(job) if job.head.place == lane && job.head.entry == Some(entry) => {
+                let lease = Lease { id, lane, entry, version: job.head.version };
                 Entry::Job(Box::new(Delivery { job, lease }))
             }
             Ok(_) => unreadable(Some(id), "the job stands elsewhere".to_owned(), Vec::new()),
@@ -315,6 +393,7 @@ impl Reader {
 impl Unblocker {
     /// Ends a read that blocks now. Where the server refuses the command, the read ends by itself within [`BLOCK_MAX`].
     pub async fn unblock(&self) {
+        self.unblocked.notify_one();
         let id = self.client_id.load(Ordering::Acquire);
         if id != 0 {
             let answer: Result<i64, _> =
@@ -326,15 +405,16 @@ impl Unblocker {
     }
 }
 
-type Fields = Vec<(Vec<u8>, Vec<u8>)>;
-type Stream = (Vec<u8>, Vec<(EntryId, Fields)>);
+pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+pub(super) type RawEntry = (EntryId, Fields);
+pub(super) type Stream = (Vec<u8>, Vec<RawEntry>);
 
 fn field<'a>(fields: &'a Fields, name: &[u8]) -> Option<&'a [u8]> {
     fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_slice())
 }
 
 /// The reply of XREADGROUP: streams with entries with fields. Nil and an empty entry list are no entries.
-fn streams(reply: Value) -> Result<Vec<Stream>, QueueError> {
+pub(super) fn streams(reply: Value) -> Result<Vec<Stream>, QueueError> {
     let unexpected = |detail: &str| QueueError::Reply { script: "XREADGROUP", detail: detail.to_owned() };
     let array = |value: Value| match value {
         Value::Array(elements) => Ok(elements),

@@ -41,6 +41,10 @@ pub struct Firing<'a> {
     pub id: JobId,
     /// What the job is.
     pub envelope: Envelope<'a>,
+    /// Its priority; 0 for none.
+    pub priority: u32,
+    /// What it is grouped by.
+    pub group: Option<&'a str>,
     /// The slot that it is believed to have, ms since 1970: with another one nothing is done.
     pub slot_ms: i64,
     /// When the slot may be fired, ms since 1970: the slot itself, or earlier.
@@ -98,25 +102,14 @@ impl Queue {
     pub async fn fire(&self, firings: &[Firing<'_>]) -> Result<Vec<Fire>, QueueError> {
         let mut fires = Vec::with_capacity(firings.len());
         for piece in scripts::pieces(firings, |firing| firing.envelope.payload.len()) {
-            let keys = self.keys();
-            let fixed = [
-                keys.stream(),
-                keys.delayed(),
-                keys.failures(),
-                keys.dead(),
-                keys.meta(),
-                keys.closing_imports(),
-                keys.schedulers(),
-            ];
-            let all = fixed.into_iter().map(|key| key.as_bytes().to_vec());
-            let all: Vec<Vec<u8>> = all.chain(piece.iter().map(|firing| keys.job(&firing.id))).collect();
-            let mut call = Call::new(&scripts::FIRE, all.into_iter());
-            call.arg(keys.import_prefix());
+            let own = std::iter::once(self.keys().schedulers().as_bytes().to_vec());
+            let own: Vec<Vec<u8>> = own.chain(piece.iter().map(|firing| self.keys().job(&firing.id))).collect();
+            let mut call = self.moving(&scripts::FIRE, own);
             for firing in piece {
                 let mut envelope = Vec::new();
                 firing.envelope.encode_into(&mut envelope);
                 call.arg(firing.id.as_bytes()).arg(firing.slot_ms).arg(firing.from_ms);
-                call.arg(text(firing.next_slot_ms)).arg(envelope);
+                call.arg(text(firing.next_slot_ms)).arg(envelope).arg(self.extras(firing.priority, firing.group));
             }
             fires.extend(call.run(&mut self.connection()).await?.statuses(piece.len(), |letter| match letter {
                 b'E' => Some(Fire::Enqueued),

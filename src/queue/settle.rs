@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use super::read::Lease;
 use super::scripts::{self, Call, JOBS_PER_CALL_MAX, decode_statuses, element};
-use super::{GROUP, LISTED_FAILURES_MAX, Queue, QueueError, millis};
-use crate::job::Stored;
+use super::{LISTED_FAILURES_MAX, Queue, QueueError, millis};
+use crate::job::{Keep, Stored};
 
 /// Longest error text that is kept, in bytes: enough for a cause chain, small enough for a hash of many.
 const REASON_BYTES_MAX: usize = 1024;
@@ -31,6 +31,57 @@ pub enum Settled {
     Changed,
     /// The worker does not hold the job any more: nothing was done.
     Lost,
+}
+
+/// A job that is done.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// The lease on it.
+    pub lease: Lease,
+    /// What the write did, for the import, if there was one.
+    pub stored: Option<Stored>,
+    /// What becomes of it; `None`: what becomes of all of them.
+    pub keep: Option<Keep>,
+    /// What it came to, as JSON; kept with it.
+    pub result: Option<String>,
+    /// Its deduplication id, which is free from now on.
+    pub dedup: Option<String>,
+}
+
+impl Done {
+    /// A job that is done as most are.
+    pub fn new(lease: Lease) -> Self {
+        Self { lease, stored: None, keep: None, result: None, dedup: None }
+    }
+
+    /// What the script is told: the plain word where that is all there is.
+    fn ending(&self) -> Vec<u8> {
+        let tally = match self.stored {
+            Some(Stored::Inserted) => "inserted",
+            Some(Stored::Updated) => "updated",
+            Some(Stored::Stale) => "stale",
+            None => "",
+        };
+        if self.keep.is_none() && self.result.is_none() && self.dedup.is_none() {
+            return tally.as_bytes().to_vec();
+        }
+        let (keep, count, age) = self.keep.map_or((None, None, None), |keep| {
+            let (keep, count, age) = kept(keep);
+            (Some(keep), Some(count), Some(age))
+        });
+        let ending = (tally, keep, count, age, self.result.as_deref(), self.dedup.as_deref());
+        rmp_serde::to_vec(&ending).expect("writing to memory does not fail")
+    }
+}
+
+/// "remove" or "keep", most jobs kept and longest time (ms) as scripts take them, -1 for no limit.
+pub(super) fn kept(keep: Keep) -> (&'static str, i64, i64) {
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    match keep {
+        Keep::Nothing => ("remove", -1, -1),
+        Keep::All => ("keep", -1, -1),
+        Keep::Newest { count, age } => ("keep", count.map_or(-1, number), age.map_or(-1, |age| number(millis(age)))),
+    }
 }
 
 /// A job that failed and is to be tried again.
@@ -53,27 +104,23 @@ pub struct Burial {
     pub reason: String,
     /// Whether it failed as often as it may.
     pub exhausted: bool,
+    /// Its deduplication id, which is free from now on.
+    pub dedup: Option<String>,
 }
 
 impl Queue {
-    /// Ends jobs whose work is done; says for the import what the write did, if there was one.
+    /// Ends jobs whose work is done; `keep` is what becomes of those that do not say it themselves.
     ///
     /// # Errors
     /// [`QueueError::Redis`]; may be repeated.
-    pub async fn done(&self, jobs: &[(Lease, Option<Stored>)]) -> Result<Vec<Settled>, QueueError> {
-        let keys = self.keys();
-        let fixed = [keys.stream(), keys.failures(), keys.meta(), keys.closing_imports()];
+    pub async fn done(&self, jobs: &[Done], keep: Keep) -> Result<Vec<Settled>, QueueError> {
+        let (keep, count, age) = kept(keep);
         let mut settled = Vec::with_capacity(jobs.len());
         for piece in jobs.chunks(JOBS_PER_CALL_MAX) {
-            let mut call = self.jobs_call(&scripts::DONE, &fixed, piece.iter().map(|(lease, _)| lease));
-            call.arg(GROUP).arg(keys.import_prefix());
-            for (lease, stored) in piece {
-                fenced(&mut call, lease).arg(match stored {
-                    Some(Stored::Inserted) => "inserted",
-                    Some(Stored::Updated) => "updated",
-                    Some(Stored::Stale) => "stale",
-                    None => "",
-                });
+            let mut call = self.moving(&scripts::DONE, piece.iter().map(|job| self.keys().job(&job.lease.id)));
+            call.arg(keep).arg(count).arg(age);
+            for job in piece {
+                fenced(&mut call, &job.lease).arg(job.ending());
             }
             let reply = call.run(&mut self.connection()).await?;
             settled.extend(reply.statuses(piece.len(), |letter| match letter {
@@ -89,13 +136,10 @@ impl Queue {
     /// # Errors
     /// [`QueueError::Redis`]; may be repeated.
     pub async fn back_off(&self, jobs: &[BackOff]) -> Result<(Vec<Settled>, Option<Duration>), QueueError> {
-        let keys = self.keys();
-        let fixed = [keys.stream(), keys.delayed(), keys.failures(), keys.meta(), keys.wake(), keys.events()];
         let mut settled = Vec::with_capacity(jobs.len());
         let mut next_due = None;
         for piece in jobs.chunks(JOBS_PER_CALL_MAX) {
-            let mut call = self.jobs_call(&scripts::BACK_OFF, &fixed, piece.iter().map(|job| &job.lease));
-            call.arg(GROUP).arg(self.events_max());
+            let mut call = self.moving(&scripts::BACK_OFF, piece.iter().map(|job| self.keys().job(&job.lease.id)));
             for job in piece {
                 let reason =
                     job.reason.as_deref().map_or("", |reason| cut(if reason.is_empty() { "failed" } else { reason }));
@@ -118,14 +162,15 @@ impl Queue {
     /// # Errors
     /// [`QueueError::Redis`]; may be repeated.
     pub async fn bury(&self, consumer: &str, jobs: &[Burial]) -> Result<Vec<Settled>, QueueError> {
-        let keys = self.keys();
-        let fixed = [keys.stream(), keys.dead(), keys.failures(), keys.meta(), keys.closing_imports(), keys.events()];
         let mut settled = Vec::with_capacity(jobs.len());
         for piece in jobs.chunks(JOBS_PER_CALL_MAX) {
-            let mut call = self.jobs_call(&scripts::BURY, &fixed, piece.iter().map(|job| &job.lease));
-            call.arg(GROUP).arg(keys.import_prefix()).arg(consumer).arg(self.events_max()).arg(LISTED_FAILURES_MAX);
+            let mut call = self.moving(&scripts::BURY, piece.iter().map(|job| self.keys().job(&job.lease.id)));
+            call.arg(consumer).arg(LISTED_FAILURES_MAX);
             for job in piece {
-                fenced(&mut call, &job.lease).arg(cut(&job.reason)).arg(if job.exhausted { "exhausted" } else { "" });
+                fenced(&mut call, &job.lease)
+                    .arg(cut(&job.reason))
+                    .arg(if job.exhausted { "exhausted" } else { "" })
+                    .arg(job.dedup.as_deref().unwrap_or_default());
             }
             let reply = call.run(&mut self.connection()).await?;
             settled.extend(reply.statuses(piece.len(), |letter| match letter {
@@ -143,10 +188,9 @@ impl Queue {
     pub async fn give_back(&self, leases: &[Lease]) -> Result<Vec<Settled>, QueueError> {
         let mut settled = Vec::with_capacity(leases.len());
         for piece in leases.chunks(JOBS_PER_CALL_MAX) {
-            let mut call = self.jobs_call(&scripts::GIVE_BACK, &[self.keys().stream()], piece.iter());
-            call.arg(GROUP);
+            let mut call = self.moving(&scripts::GIVE_BACK, piece.iter().map(|lease| self.keys().job(&lease.id)));
             for lease in piece {
-                call.arg(lease.entry.to_string()).arg(&lease.packed()[..]).arg(lease.id.as_bytes());
+                call.arg(lease.entry.to_string()).arg(&lease.reference()[..]).arg(lease.id.as_bytes());
             }
             let reply = call.run(&mut self.connection()).await?;
             settled.extend(reply.statuses(piece.len(), |letter| match letter {
@@ -168,10 +212,12 @@ impl Queue {
     pub async fn renew(&self, consumer: &str, leases: &[Lease]) -> Result<Vec<Lease>, QueueError> {
         let mut lost = Vec::new();
         for piece in leases.chunks(JOBS_PER_CALL_MAX) {
-            let mut call = self.jobs_call(&scripts::RENEW, &[self.keys().stream()], piece.iter());
-            call.arg(GROUP).arg(consumer);
+            let lanes = [self.keys().stream(), self.keys().prioritized_active()];
+            let mut call =
+                Call::with_front(&scripts::RENEW, &lanes, piece.iter().map(|lease| self.keys().job(&lease.id)));
+            call.arg(consumer);
             for lease in piece {
-                call.arg(lease.entry.to_string()).arg(&lease.packed()[..]);
+                call.arg(lease.entry.to_string()).arg(&lease.reference()[..]);
             }
             let reply = call.run(&mut self.connection()).await?;
             let kept = reply.statuses(piece.len(), |letter| match letter {
@@ -183,23 +229,12 @@ impl Queue {
         }
         Ok(lost)
     }
-
-    fn jobs_call<'a>(
-        &self,
-        script: &'static scripts::Script,
-        fixed: &[&str],
-        leases: impl Iterator<Item = &'a Lease>,
-    ) -> Call {
-        let fixed = fixed.iter().map(|key| key.as_bytes().to_vec());
-        let all: Vec<Vec<u8>> = fixed.chain(leases.map(|lease| self.keys().job(&lease.id))).collect();
-        Call::new(script, all.into_iter())
-    }
 }
 
 /// The arguments that every settle of a version begins with.
 fn fenced<'c>(call: &'c mut Call, lease: &Lease) -> &'c mut Call {
     call.arg(lease.entry.to_string())
-        .arg(&lease.packed()[..])
+        .arg(&lease.reference()[..])
         .arg(&lease.version.to_bytes()[..])
         .arg(lease.id.as_bytes())
 }

@@ -12,6 +12,7 @@ use crate::error::chain;
 use crate::queue::QueueError;
 use crate::queue::claim::Sweeper;
 use crate::queue::consumers::HEARTBEAT_INTERVAL;
+use crate::queue::limits::SetBy;
 use crate::queue::scripts::JOBS_PER_CALL_MAX;
 
 /// Longest sleep of the promoter: bounds how late a job is promoted when the process that knew of it died.
@@ -28,6 +29,7 @@ async fn run_all(parts: Arc<Parts>, shutdown: CancellationToken, ended: Cancella
     tokio::join!(
         ended.run_until_cancelled(supervised("renew", &parts, renew)),
         ended.run_until_cancelled(supervised("heartbeat", &parts, heartbeat)),
+        shutdown.run_until_cancelled(set_limits(&parts)),
         shutdown.run_until_cancelled(supervised("promote", &parts, promote)),
         shutdown.run_until_cancelled(supervised("claim", &parts, claim)),
         shutdown.run_until_cancelled(supervised("clean", &parts, clean)),
@@ -68,6 +70,20 @@ async fn failed(parts: &Parts, what: &str, error: &QueueError) {
     let queue = parts.queue.name();
     tracing::warn!(%queue, error = %chain(error), "{what} failed; trying again in {ERROR_PAUSE:?}");
     sleep(ERROR_PAUSE).await;
+}
+
+/// Sets the limits that this worker was started with, once.
+async fn set_limits(parts: &Parts) {
+    loop {
+        match parts.queue.set_limits(parts.options.limits, SetBy::Config).await {
+            Ok(true) => return,
+            Ok(false) => {
+                let queue = parts.queue.name();
+                return tracing::info!(%queue, "the queue keeps the limits that an operator has set");
+            }
+            Err(error) => failed(parts, "setting limits", &error).await,
+        }
+    }
 }
 
 async fn renew(parts: Arc<Parts>) {

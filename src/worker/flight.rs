@@ -20,7 +20,7 @@ use crate::job::Outcome;
 use crate::queue::QueueError;
 use crate::queue::Settled;
 use crate::queue::read::{Delivery, Lease};
-use crate::queue::settle::{BackOff, Burial};
+use crate::queue::settle::{BackOff, Burial, Done};
 
 /// First and longest pause between two tries during an outage.
 const OUTAGE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -184,11 +184,16 @@ async fn settle(parts: &Parts, batch: &[Delivery], outcomes: Vec<Outcome>) {
     let (mut done, mut back_off, mut burials) = (Vec::new(), Vec::new(), Vec::new());
     for (delivery, outcome) in batch.iter().zip(outcomes) {
         let (lease, attempt) = (delivery.lease.clone(), delivery.job.attempt());
-        let options = &parts.options;
-        match settlement(outcome, attempt, options.attempts, &options.retry_policy, fastrand::f64) {
-            Settlement::Done(stored) => done.push((lease, stored)),
+        let (options, own) = (&parts.options, delivery.job.options.as_deref());
+        let attempts = own.and_then(|own| own.attempts).unwrap_or(options.attempts);
+        let policy = own.and_then(|own| own.backoff.as_ref()).unwrap_or(&options.retry_policy);
+        let dedup = own.and_then(|own| own.dedup.clone());
+        match settlement(outcome, attempt, attempts, policy, fastrand::f64) {
+            Settlement::Done { stored, result } => {
+                done.push(Done { lease, stored, keep: own.and_then(|own| own.on_complete), result, dedup });
+            }
             Settlement::BackOff { wait, reason } => {
-                log_back_off(parts, &lease, attempt, wait, reason.as_deref());
+                log_back_off(parts, &lease, (attempt, attempts), wait, reason.as_deref());
                 back_off.push(BackOff { lease, wait, reason });
             }
             Settlement::Bury { reason, exhausted } => {
@@ -196,15 +201,15 @@ async fn settle(parts: &Parts, batch: &[Delivery], outcomes: Vec<Outcome>) {
                     queue = %parts.queue.name(), job.id = %lease.id, attempt, %reason,
                     "job {} failed for good: it is a dead letter now (`feedmill queue redrive` brings it back)", lease.id
                 );
-                burials.push(Burial { lease, reason, exhausted });
+                burials.push(Burial { lease, reason, exhausted, dedup });
             }
         }
     }
     let (queue, metrics) = (&parts.queue, &parts.metrics);
     if !done.is_empty() {
-        let settled = until_redis_answers(parts, "done", || queue.done(&done)).await;
+        let settled = until_redis_answers(parts, "done", || queue.done(&done, parts.options.on_complete)).await;
         metrics.settled(&settled, |_| &metrics.done);
-        log_lost(parts, done.iter().map(|(lease, _)| lease), &settled);
+        log_lost(parts, done.iter().map(|job| &job.lease), &settled);
     }
     if !back_off.is_empty() {
         let (settled, _) = until_redis_answers(parts, "back_off", || queue.back_off(&back_off)).await;
@@ -225,11 +230,11 @@ async fn settle(parts: &Parts, batch: &[Delivery], outcomes: Vec<Outcome>) {
     }
 }
 
-fn log_back_off(parts: &Parts, lease: &Lease, attempt: u8, wait: Duration, reason: Option<&str>) {
+fn log_back_off(parts: &Parts, lease: &Lease, (attempt, attempts): (u8, u8), wait: Duration, reason: Option<&str>) {
     let queue = parts.queue.name();
     if let Some(reason) = reason {
         tracing::warn!(
-            %queue, job.id = %lease.id, attempt, attempts = parts.options.attempts, %reason,
+            %queue, job.id = %lease.id, attempt, attempts, %reason,
             "job {} failed, trying again in {wait:?}", lease.id
         );
     } else {

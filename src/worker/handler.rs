@@ -27,6 +27,8 @@ pub struct Adoption {
     pub payload: Vec<u8>,
     /// Fingerprint of its content.
     pub fingerprint: Option<[u8; 7]>,
+    /// What it is grouped by, on a queue that limits its groups.
+    pub group: Option<String>,
     /// Whether it is newer content for a job of this id that lives, rather than a duplicate of it.
     pub replaces: bool,
 }

@@ -70,7 +70,7 @@ mod tests {
         Envelope { payload, ..Envelope::default() }.encode_into(&mut value);
         let id = JobId::new("a").expect("an id");
         let job = Job::decode(id.clone(), value).expect("readable");
-        Delivery { lease: Lease { id, entry, version: job.head.version }, job }
+        Delivery { lease: Lease { id, lane: Place::Stream, entry, version: job.head.version }, job }
     }
 
     #[test]

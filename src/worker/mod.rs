@@ -21,7 +21,6 @@ mod flight;
 mod handler;
 mod leases;
 mod odd_entries;
-pub mod retry_policy;
 mod settle;
 
 use std::sync::Arc;
@@ -31,16 +30,18 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use handler::{Adoption, Handler, JobHandler, Outage, Single};
-pub use retry_policy::{Growth, RetryPolicy};
+
+pub use crate::job::{Growth, RetryPolicy};
 
 use crate::error::chain;
-use crate::job::JobId;
+use crate::job::{JobId, Keep};
 use crate::metrics::work::WorkerMetrics;
 use crate::pulse::{Beat, Pulse};
 use crate::queue::Queue;
 use crate::queue::claim::ClaimLimits;
 use crate::queue::consumers::Consumer;
 use crate::queue::dead_letter::Retention;
+use crate::queue::limits::Limits;
 use dispatch::Dispatcher;
 use leases::Leases;
 
@@ -68,8 +69,12 @@ pub struct WorkerOptions {
     pub claim: ClaimLimits,
     /// How long the worker may take to end.
     pub shutdown_timeout: Duration,
+    /// What becomes of jobs that are done.
+    pub on_complete: Keep,
     /// Which dead letters are kept.
     pub retention: Retention,
+    /// Limits that it sets when it starts, for all workers of the queue, unless an operator has set others.
+    pub limits: Limits,
     /// Makes the record by which a feed forgets a job that is discarded.
     pub forget: fn(&JobId) -> [u8; 16],
 }

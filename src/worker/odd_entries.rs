@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::{Handler, Parts};
 use crate::error::chain;
-use crate::job::Envelope;
+use crate::job::{Envelope, Place};
 use crate::queue::read::{Adopted, PlainEntry, UnreadableEntry};
 use crate::queue::{QueueError, Settled};
 
@@ -59,7 +59,7 @@ async fn adopt<H: Handler>(parts: &Parts, handler: &H, plain: &PlainEntry) -> Re
     };
     let envelope = Envelope { payload: &adoption.payload, fingerprint: adoption.fingerprint, ..Envelope::default() };
     let version = adoption.replaces.then(|| plain.version());
-    match parts.queue.adopt(plain, &adoption.id, version, envelope).await? {
+    match parts.queue.adopt(plain, &adoption.id, version, adoption.group.as_deref(), envelope).await? {
         // it is read again as any job, by whoever comes first
         Adopted::Enqueued | Adopted::Changed | Adopted::Duplicate | Adopted::Lost => Ok(()),
         Adopted::Refused => {
@@ -70,7 +70,7 @@ async fn adopt<H: Handler>(parts: &Parts, handler: &H, plain: &PlainEntry) -> Re
 }
 
 fn refused(plain: &PlainEntry, reason: String) -> UnreadableEntry {
-    UnreadableEntry { entry: plain.entry, id: None, reason, raw: plain.json.clone() }
+    UnreadableEntry { lane: Place::Stream, entry: plain.entry, id: None, reason, raw: plain.json.clone() }
 }
 
 async fn bury(parts: &Parts, unreadable: &UnreadableEntry) -> Result<(), QueueError> {

@@ -8,7 +8,11 @@ use crate::job::{Outcome, Stored};
 /// The end of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Settlement {
-    Done(Option<Stored>),
+    Done {
+        stored: Option<Stored>,
+        /// What the work came to, as JSON.
+        result: Option<String>,
+    },
     /// Wait, then try again. Without a reason no attempt was used.
     BackOff {
         wait: Duration,
@@ -29,8 +33,9 @@ pub(super) fn settlement(
     random: impl FnOnce() -> f64,
 ) -> Settlement {
     match outcome {
-        Outcome::Done => Settlement::Done(None),
-        Outcome::Stored(stored) => Settlement::Done(Some(stored)),
+        Outcome::Done => Settlement::Done { stored: None, result: None },
+        Outcome::DoneWith(result) => Settlement::Done { stored: None, result: Some(result) },
+        Outcome::Stored(stored) => Settlement::Done { stored: Some(stored), result: None },
         Outcome::Snooze(wait) => Settlement::BackOff { wait, reason: None },
         Outcome::Fail(reason) => Settlement::Bury { reason, exhausted: false },
         Outcome::Retry(reason) | Outcome::RetryAfter(reason, _) if attempt >= attempts => {
@@ -91,7 +96,9 @@ mod tests {
 
     #[test]
     fn done_is_done() {
-        assert_eq!(decide(Outcome::Done, 1), Settlement::Done(None));
-        assert_eq!(decide(Outcome::Stored(Stored::Stale), 3), Settlement::Done(Some(Stored::Stale)));
+        let done = |stored, result: Option<&str>| Settlement::Done { stored, result: result.map(str::to_owned) };
+        assert_eq!(decide(Outcome::Done, 1), done(None, None));
+        assert_eq!(decide(Outcome::DoneWith("7".to_owned()), 1), done(None, Some("7")));
+        assert_eq!(decide(Outcome::Stored(Stored::Stale), 3), done(Some(Stored::Stale), None));
     }
 }

@@ -61,7 +61,7 @@ async fn a_paused_queue_is_judged_by_the_place_it_had_reached() {
     add(&queue, "b").await;
     queue.pause().await.unwrap();
     assert_sound(&queue).await;
-    let (): () = connection(&queue).await.hset(queue.keys().meta(), "paused", "9999999999999-0").await.unwrap();
+    let (): () = connection(&queue).await.hset(queue.keys().meta(), "gate", "9999999999999-0").await.unwrap();
     let findings = audit(&queue).await.expect_err("b is passed over");
     assert!(findings.iter().any(|finding| finding.contains("orphan")), "{findings:?}");
     assert!(queue.find(&id("b")).await.unwrap().is_some());

@@ -13,7 +13,7 @@ use redis::AsyncCommands;
 
 use crate::support::{
     audit::{assert_sound, audit},
-    jobs::{add, add_many, connection, id, queue, read, read_one},
+    jobs::{add, add_many, connection, done, id, queue, read, read_one},
     wait::until,
 };
 
@@ -105,7 +105,7 @@ async fn the_first_failure_is_remembered_over_later_ones() {
     assert_eq!(failure.reason, "reason 2");
     assert!(failure.first_at < failure.last_at);
     let lease = read_one(&queue, "worker").await.lease;
-    assert_eq!(queue.done(&[(lease, None)]).await.unwrap(), [Settled::Settled]);
+    assert_eq!(done(&queue, [(lease, None)]).await.unwrap(), [Settled::Settled]);
     assert_sound(&queue).await; // no error is kept of a job that is done
 }
 

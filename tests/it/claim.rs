@@ -17,7 +17,7 @@ use redis::AsyncCommands;
 
 use crate::support::{
     audit::{assert_sound, audit},
-    jobs::{Fetch, add, add_many, connection, counts, id, queue, queue_at, queue_under, read, read_one},
+    jobs::{Fetch, add, add_many, connection, counts, done, id, queue, queue_at, queue_under, read, read_one},
     servers::on_each_redis,
     wait::until,
 };
@@ -83,8 +83,8 @@ async fn the_jobs_of_a_dead_consumer_wait_again(url: &str) {
     for delivery in &again {
         assert_eq!((delivery.job.head.stalls, delivery.job.attempt()), (1, 1), "a stall is not an attempt");
     }
-    let done: Vec<_> = again.into_iter().map(|delivery| (delivery.lease, None)).collect();
-    assert_eq!(queue.done(&done).await.unwrap(), [Settled::Settled; 3]);
+    let ended: Vec<_> = again.into_iter().map(|delivery| (delivery.lease, None)).collect();
+    assert_eq!(done(&queue, ended.clone()).await.unwrap(), [Settled::Settled; 3]);
     assert_sound(&queue).await;
 }
 
@@ -164,7 +164,7 @@ async fn plain_entries_that_nobody_adopted_come_back(url: &str) {
     assert_eq!(queue.redrive(&letters).await.unwrap().redriven, 1);
     let plain = read_plain(&queue).await;
     let adopted = queue
-        .adopt(&plain, &id("a"), Some(plain.version()), Envelope { payload: &plain.json, ..Envelope::default() })
+        .adopt(&plain, &id("a"), Some(plain.version()), None, Envelope { payload: &plain.json, ..Envelope::default() })
         .await
         .unwrap();
     assert_eq!(adopted, Adopted::Enqueued);
@@ -278,10 +278,10 @@ async fn a_change_of_a_job_that_stalls_is_not_lost() {
     let newer = Fetch::begin(&queue, "feed").await;
     newer.enqueue_payload(&queue, &["a"], b"newer").await;
     assert_eq!(sweep(&queue, 2).await.waiting, 1);
-    assert_eq!(queue.done(&[(zombie, Some(Stored::Inserted))]).await.unwrap(), [Settled::Lost]);
+    assert_eq!(done(&queue, [(zombie, Some(Stored::Inserted))]).await.unwrap(), [Settled::Lost]);
     let delivery = read_one(&queue, "worker").await;
     assert_eq!(delivery.job.payload(), b"newer");
-    queue.done(&[(delivery.lease, Some(Stored::Inserted))]).await.unwrap();
+    done(&queue, [(delivery.lease, Some(Stored::Inserted))]).await.unwrap();
     assert_eq!(newer.counts(&queue).await, counts(&[("changed", 1), ("inserted", 1)]));
     assert_sound(&queue).await;
 }

@@ -574,11 +574,7 @@ async fn a_long_payload_is_cut_unless_all_of_it_is_asked_for() {
     let queues = mill.queues().await;
     let title = "ß".repeat(5000);
     let payload = serde_json::to_vec(&json!({ "title": title })).unwrap();
-    let job = NewJob {
-        id: JobId::new("long").unwrap(),
-        envelope: Envelope { payload: &payload, ..Envelope::default() },
-        version: None,
-    };
+    let job = NewJob::new(JobId::new("long").unwrap(), Envelope { payload: &payload, ..Envelope::default() });
     queues.import.add(&[job], 1 << 20).await.unwrap();
     let cut = mill.run(&["queue", "show", "long"]).await.data();
     assert!(cut.contains(" bytes; --full shows all)\n") && cut.ends_with("ß…\n") && cut.len() < 5000, "{cut}");
@@ -764,11 +760,7 @@ async fn waiting_for_an_import_that_ended_without_a_record_ends() {
     // As a worker leaves it that is killed after the fetch and before its job is settled: the job is there, and its
     // import, which the schedule had started and which had nothing to do, is over and forgotten.
     let payload = br#"{"feed":"jobs","import":"660f1a2b3c4d5"}"#;
-    let job = NewJob {
-        id: JobId::new("jobs").unwrap(),
-        envelope: Envelope { payload, ..Envelope::default() },
-        version: None,
-    };
+    let job = NewJob::new(JobId::new("jobs").unwrap(), Envelope { payload, ..Envelope::default() });
     let queues = mill.queues().await;
     let mut redis = redis_connection(queues.import.redis().address()).await;
     let feed = queues.import.keys().feed("jobs");

@@ -10,7 +10,7 @@ use redis::{AsyncCommands, streams::StreamInfoConsumersReply};
 
 use crate::support::{
     audit::assert_sound,
-    jobs::{add, connection, queue, read_one},
+    jobs::{add, connection, done, queue, read_one},
 };
 
 async fn in_the_group(queue: &Queue) -> Vec<String> {
@@ -40,8 +40,8 @@ async fn a_consumer_is_deleted_once_its_heartbeat_stopped_and_nothing_is_pending
         leases.push(read_one(&queue, &consumer.name).await.lease);
     }
     let held = leases.pop().unwrap();
-    let done: Vec<_> = leases.into_iter().map(|lease| (lease, None)).collect();
-    queue.done(&done).await.unwrap();
+    let ended: Vec<_> = leases.into_iter().map(|lease| (lease, None)).collect();
+    done(&queue, ended.clone()).await.unwrap();
     age(&queue, &gone, HEARTBEAT_LIFETIME + Duration::from_secs(1)).await;
     age(&queue, &holds, HEARTBEAT_LIFETIME + Duration::from_secs(1)).await;
     assert_eq!(queue.live_consumers().await.unwrap(), std::slice::from_ref(&alive.name));
@@ -53,7 +53,7 @@ async fn a_consumer_is_deleted_once_its_heartbeat_stopped_and_nothing_is_pending
     assert_eq!(queue.counts().await.unwrap().active, 1, "what is pending stays pending");
     assert_sound(&queue).await;
 
-    queue.done(&[(held, None)]).await.unwrap();
+    done(&queue, [(held, None)]).await.unwrap();
     assert_eq!(queue.reap_consumers(None).await.unwrap(), Reaped { deleted: 1, forgotten: 1 });
     assert_eq!(in_the_group(&queue).await, std::slice::from_ref(&alive.name));
     let mut redis = connection(&queue).await;
@@ -70,7 +70,7 @@ async fn a_consumer_that_leaves_is_deleted_at_once_unless_it_holds_jobs() {
     let lease = read_one(&queue, &consumer.name).await.lease;
     assert_eq!(queue.reap_consumers(Some(&consumer.name)).await.unwrap(), Reaped::default());
     assert_eq!(in_the_group(&queue).await, std::slice::from_ref(&consumer.name));
-    queue.done(&[(lease, None)]).await.unwrap();
+    done(&queue, [(lease, None)]).await.unwrap();
     let reaped = queue.reap_consumers(Some(&consumer.name)).await.unwrap();
     assert_eq!(reaped, Reaped { deleted: 1, forgotten: 1 });
     assert!(in_the_group(&queue).await.is_empty());

@@ -17,7 +17,8 @@ use redis::AsyncCommands;
 use crate::support::{
     audit::assert_sound,
     jobs::{
-        Fetch, MAP_HEADER_BYTES, add, add_many, connection, counts, forget_record, id, queue, read, read_one, record,
+        Fetch, MAP_HEADER_BYTES, add, add_many, connection, counts, done, forget_record, id, queue, read, read_one,
+        record,
     },
 };
 
@@ -26,7 +27,7 @@ async fn bury_all(queue: &Queue) {
     let deliveries = read(&mut queue.reader("worker"), 1000).await;
     let burials: Vec<Burial> = deliveries
         .into_iter()
-        .map(|delivery| Burial { lease: delivery.lease, reason: "bad".to_owned(), exhausted: false })
+        .map(|delivery| Burial { lease: delivery.lease, reason: "bad".to_owned(), exhausted: false, dedup: None })
         .collect();
     assert_eq!(queue.bury("worker", &burials).await.unwrap(), vec![Settled::Settled; burials.len()]);
 }
@@ -45,7 +46,7 @@ async fn a_letter_says_which_job_why_how_often_when_and_where() {
     queue.promote().await.unwrap();
     let lease = read_one(&queue, "worker").await.lease;
     let before = SystemTime::now();
-    queue.bury("worker", &[Burial { lease, reason: "last".to_owned(), exhausted: true }]).await.unwrap();
+    queue.bury("worker", &[Burial { lease, reason: "last".to_owned(), exhausted: true, dedup: None }]).await.unwrap();
     let letters = queue.dead_letters(None, 10).await.unwrap();
     let [letter] = &letters[..] else { panic!("{letters:?}") };
     assert_eq!((letter.id.clone(), letter.reason.as_str(), letter.attempts), (Some(id("a")), "last", 2));
@@ -93,7 +94,7 @@ async fn a_redriven_job_starts_at_attempt_one_and_is_worked_on_again() {
     assert_eq!(queue.find(&id("a")).await.unwrap().unwrap().failure, None);
     let delivery = read_one(&queue, "worker").await;
     assert_eq!((delivery.job.attempt(), delivery.job.payload()), (1, &b"{}"[..]));
-    assert_eq!(queue.done(&[(delivery.lease, None)]).await.unwrap(), [Settled::Settled]);
+    assert_eq!(done(&queue, [(delivery.lease, None)]).await.unwrap(), [Settled::Settled]);
     assert_sound(&queue).await;
 }
 
@@ -108,7 +109,7 @@ async fn a_redrive_before_its_import_closes_opens_the_job_again() {
     assert_sound(&queue).await;
     fetch.finish(&queue, 1, MAP_HEADER_BYTES + 16).await;
     let lease = read_one(&queue, "worker").await.lease;
-    queue.done(&[(lease, Some(Stored::Inserted))]).await.unwrap();
+    done(&queue, [(lease, Some(Stored::Inserted))]).await.unwrap();
     assert_eq!(queue.closing_import_ids(10).await.unwrap(), [fetch.import]);
     assert_eq!((fetch.state(&queue).await.count("failed"), fetch.state(&queue).await.count("inserted")), (0, 1));
     assert_sound(&queue).await;
@@ -129,7 +130,7 @@ async fn a_redrive_after_its_import_closed_counts_for_no_import() {
         assert_eq!(redrive_all(&queue).await.redriven, 1);
         let delivery = read_one(&queue, "worker").await;
         assert_eq!(delivery.job.head.import, None);
-        queue.done(&[(delivery.lease, Some(Stored::Inserted))]).await.unwrap();
+        done(&queue, [(delivery.lease, Some(Stored::Inserted))]).await.unwrap();
         if is_recorded {
             assert_eq!(queue.import(fetch.import).await.unwrap(), None, "it is not brought back");
         } else {
@@ -220,7 +221,7 @@ async fn the_feed_of_a_discarded_item_forgets_it_and_fetches_without_validators(
     let fetch = Fetch::begin(&queue, "feed").await;
     fetch.enqueue(&queue, &["a", "b"]).await;
     let lease = read_one(&queue, "worker").await.lease;
-    queue.bury("worker", &[Burial { lease, reason: "bad".to_owned(), exhausted: false }]).await.unwrap();
+    queue.bury("worker", &[Burial { lease, reason: "bad".to_owned(), exhausted: false, dedup: None }]).await.unwrap();
     fetch.finish(&queue, 2, MAP_HEADER_BYTES + 2 * 16).await;
     assert!(queue.feed_memory("feed").await.unwrap().etag.is_some());
     let retention = Retention { count: Some(0), age: None };
@@ -247,7 +248,7 @@ async fn bury_all_but(queue: &Queue, kept: &str) {
         if delivery.job.id == id(kept) {
             queue.give_back(&[delivery.lease]).await.unwrap();
         } else {
-            let burial = Burial { lease: delivery.lease, reason: "bad".to_owned(), exhausted: false };
+            let burial = Burial { lease: delivery.lease, reason: "bad".to_owned(), exhausted: false, dedup: None };
             queue.bury("worker", &[burial]).await.unwrap();
         }
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use feedmill::{
-    job::{EntryId, Envelope, Stored, Version},
+    job::{EntryId, Envelope, Place, Stored, Version},
     queue::{
         Queue, Settled,
         claim::ClaimLimits,
@@ -18,7 +18,8 @@ use redis::{AsyncCommands, aio::MultiplexedConnection};
 use crate::support::{
     audit::{assert_sound, audit, scan},
     jobs::{
-        Fetch, add, add_many, add_version, connection, counts, id, queue, queue_at, read, read_one, wait_until_blocked,
+        Fetch, add, add_many, add_version, connection, counts, done, id, queue, queue_at, read, read_one,
+        wait_until_blocked,
     },
     servers::OwnRedis,
     wait::until,
@@ -79,7 +80,7 @@ fn back_off(lease: Lease, wait: Duration) -> BackOff {
 }
 
 fn burial(lease: Lease) -> Burial {
-    Burial { lease, reason: "no".to_owned(), exhausted: true }
+    Burial { lease, reason: "no".to_owned(), exhausted: true, dedup: None }
 }
 
 #[tokio::test]
@@ -102,9 +103,9 @@ async fn done_twice_is_lost_the_second_time_and_counted_once() {
     let fetch = Fetch::begin(&queue, "feed").await;
     fetch.enqueue(&queue, &["a", "b"]).await;
     let lease = read_one(&queue, "worker").await.lease;
-    let done = [(lease.clone(), Some(Stored::Inserted)), (lease, Some(Stored::Inserted))];
-    assert_eq!(queue.done(&done[..1]).await.unwrap(), [Settled::Settled]);
-    assert_eq!(queue.done(&done).await.unwrap(), [Settled::Lost, Settled::Lost]);
+    let ended = [(lease.clone(), Some(Stored::Inserted)), (lease, Some(Stored::Inserted))];
+    assert_eq!(done(&queue, ended[..1].to_vec()).await.unwrap(), [Settled::Settled]);
+    assert_eq!(done(&queue, ended.clone()).await.unwrap(), [Settled::Lost, Settled::Lost]);
     assert_eq!(fetch.counts(&queue).await, counts(&[("new", 2), ("open", 1), ("inserted", 1)]));
     assert_eq!(queue.counts().await.unwrap().totals["completed"], 1);
     assert_sound(&queue).await;
@@ -138,12 +139,18 @@ async fn whatever_a_zombie_says_is_lost_and_touches_nothing() {
     // once while it waits again, once while somebody else works on it
     for _ in 0..2 {
         let before = all_values(&queue).await;
-        assert_eq!(queue.done(&[(zombie.clone(), Some(Stored::Inserted))]).await.unwrap(), [Settled::Lost]);
+        assert_eq!(done(&queue, [(zombie.clone(), Some(Stored::Inserted))]).await.unwrap(), [Settled::Lost]);
         assert_eq!(queue.back_off(&[back_off(zombie.clone(), LONG)]).await.unwrap(), (vec![Settled::Lost], None));
         assert_eq!(queue.bury("zombie", &[burial(zombie.clone())]).await.unwrap(), [Settled::Lost]);
         assert_eq!(queue.give_back(std::slice::from_ref(&zombie)).await.unwrap(), [Settled::Lost]);
         assert_eq!(queue.renew("zombie", std::slice::from_ref(&zombie)).await.unwrap(), std::slice::from_ref(&zombie));
-        let lost = UnreadableEntry { entry: zombie.entry, id: None, reason: "no".to_owned(), raw: Vec::new() };
+        let lost = UnreadableEntry {
+            lane: Place::Stream,
+            entry: zombie.entry,
+            id: None,
+            reason: "no".to_owned(),
+            raw: Vec::new(),
+        };
         assert_eq!(queue.bury_entry("zombie", &lost).await.unwrap(), Settled::Lost);
         let after = all_values(&queue).await;
         let touched: Vec<&String> = before.keys().filter(|key| before.get(*key) != after.get(*key)).collect();
@@ -165,8 +172,8 @@ async fn a_batch_is_settled_job_by_job() {
     let key = queue.keys().job(&leases[1].id);
     let () = redis.del(&key).await.unwrap();
     let () = redis.rpush(&key, "x").await.unwrap();
-    let done: Vec<_> = leases.iter().map(|lease| (lease.clone(), None)).collect();
-    assert_eq!(queue.done(&done).await.unwrap(), [Settled::Settled, Settled::Lost, Settled::Settled]);
+    let ended: Vec<_> = leases.iter().map(|lease| (lease.clone(), None)).collect();
+    assert_eq!(done(&queue, ended.clone()).await.unwrap(), [Settled::Settled, Settled::Lost, Settled::Settled]);
     assert_eq!(queue.renew("worker", &leases).await.unwrap(), leases, "nothing is held any more");
     let back_offs: Vec<_> = leases.iter().map(|lease| back_off(lease.clone(), LONG)).collect();
     assert_eq!(queue.back_off(&back_offs).await.unwrap().0, [Settled::Lost; 3]);
@@ -187,8 +194,8 @@ async fn more_leases_than_one_call_takes_are_settled_in_order() {
     assert_sound(&queue).await;
     let leases: Vec<Lease> =
         read(&mut queue.reader("worker"), 300).await.into_iter().map(|delivery| delivery.lease).collect();
-    let done: Vec<_> = leases.into_iter().map(|lease| (lease, None)).collect();
-    assert_eq!(queue.done(&done).await.unwrap(), vec![Settled::Settled; 300]);
+    let ended: Vec<_> = leases.into_iter().map(|lease| (lease, None)).collect();
+    assert_eq!(done(&queue, ended.clone()).await.unwrap(), vec![Settled::Settled; 300]);
     assert_sound(&queue).await;
 }
 
@@ -205,7 +212,7 @@ async fn a_renewed_lease_counts_as_just_delivered() {
         assert!(sweeper.sweep().await.unwrap().stalled.is_empty());
     }
     until(Duration::from_secs(5), async || queue.sweeper("x", limits).sweep().await.unwrap().waiting == 1).await;
-    assert_eq!(queue.done(&[(lease, None)]).await.unwrap(), [Settled::Lost]);
+    assert_eq!(done(&queue, [(lease, None)]).await.unwrap(), [Settled::Lost]);
 }
 
 #[tokio::test]
@@ -368,7 +375,7 @@ async fn read_plain(queue: &Queue, json: &[u8]) -> PlainEntry {
 
 async fn adopt(queue: &Queue, plain: &PlainEntry, job: &str) -> Adopted {
     let envelope = Envelope { payload: &plain.json, ..Envelope::default() };
-    queue.adopt(plain, &id(job), Some(plain.version()), envelope).await.unwrap()
+    queue.adopt(plain, &id(job), Some(plain.version()), None, envelope).await.unwrap()
 }
 
 #[tokio::test]
@@ -381,7 +388,7 @@ async fn a_plain_entry_becomes_a_job_whose_version_is_its_time() {
     let microseconds = entry.added.ms * 1000 + entry.added.seq;
     assert_eq!((delivery.job.payload(), delivery.lease.version), (&b"{}"[..], Version(microseconds)));
     assert_eq!(adopt(&queue, &entry, "a").await, Adopted::Lost, "it is adopted once");
-    assert_eq!(queue.done(&[(delivery.lease, None)]).await.unwrap(), [Settled::Settled]);
+    assert_eq!(done(&queue, [(delivery.lease, None)]).await.unwrap(), [Settled::Settled]);
     assert_sound(&queue).await;
 }
 
@@ -395,7 +402,7 @@ async fn a_plain_entry_meets_a_job_that_stands_already_by_its_version() {
     let entry = read_plain(&queue, b"newer").await;
     assert_eq!(adopt(&queue, &entry, "a").await, Adopted::Changed);
     assert_sound(&queue).await;
-    assert_eq!(queue.done(&[(held.lease, None)]).await.unwrap(), [Settled::Changed]);
+    assert_eq!(done(&queue, [(held.lease, None)]).await.unwrap(), [Settled::Changed]);
     let entry = read(&mut reader, 1).await.remove(0);
     assert_eq!(entry.job.payload(), b"newer");
     // a later version lives: the plain entry is a duplicate
@@ -466,7 +473,13 @@ async fn a_plain_entry_for_a_key_of_another_type_stays_pending() {
     let entry = read_plain(&queue, b"{}").await;
     assert_eq!(adopt(&queue, &entry, "a").await, Adopted::Refused);
     assert_eq!(queue.counts().await.unwrap().active, 1);
-    let unreadable = UnreadableEntry { entry: entry.entry, id: None, reason: "type".to_owned(), raw: entry.json };
+    let unreadable = UnreadableEntry {
+        lane: Place::Stream,
+        entry: entry.entry,
+        id: None,
+        reason: "type".to_owned(),
+        raw: entry.json,
+    };
     assert_eq!(queue.bury_entry("worker", &unreadable).await.unwrap(), Settled::Settled);
     assert_eq!(queue.counts().await.unwrap().active, 0);
 }
@@ -567,7 +580,7 @@ async fn a_lost_group_is_created_from_the_beginning_and_nothing_is_lost() {
         read(&mut queue.reader("worker"), 10).await.into_iter().map(|delivery| delivery.job.id).collect();
     assert_eq!(again, ids, "also the one that was delivered before");
     assert_sound(&queue).await;
-    assert_eq!(queue.done(&[(held.lease, None)]).await.unwrap(), [Settled::Settled]);
+    assert_eq!(done(&queue, [(held.lease, None)]).await.unwrap(), [Settled::Settled]);
     assert_sound(&queue).await;
 }
 

@@ -15,8 +15,8 @@ use std::time::Duration;
 use crate::support::{
     audit::assert_sound,
     jobs::{
-        Fetch, MAP_HEADER_BYTES, PAYLOAD_MAX, add, add_version, connection, counts, id, new_job, queue, read, read_one,
-        record,
+        Fetch, MAP_HEADER_BYTES, PAYLOAD_MAX, add, add_version, connection, counts, done, id, new_job, queue, read,
+        read_one, record,
     },
 };
 use Enqueued::{Changed, Duplicate, Enqueued as Accepted};
@@ -65,7 +65,7 @@ impl Table {
     async fn dead() -> Self {
         let table = Self::waiting().await;
         let lease = read_one(&table.queue, "worker").await.lease;
-        let burial = Burial { lease, reason: "no".to_owned(), exhausted: true };
+        let burial = Burial { lease, reason: "no".to_owned(), exhausted: true, dedup: None };
         table.queue.bury("worker", &[burial]).await.unwrap();
         assert_eq!(state(&table.queue, "a").await, "failed");
         table
@@ -88,7 +88,7 @@ impl Table {
     async fn run_newer(&self) {
         let delivery = read_one(&self.queue, "worker").await;
         assert_eq!((delivery.job.payload(), delivery.job.attempt()), (&b"newer"[..], 1));
-        let settled = self.queue.done(&[(delivery.lease, Some(Stored::Updated))]).await.unwrap();
+        let settled = done(&self.queue, [(delivery.lease, Some(Stored::Updated))]).await.unwrap();
         assert_eq!(settled, [Settled::Settled]);
         assert!(self.queue.find(&id("a")).await.unwrap().is_none());
         assert_sound(&self.queue).await;
@@ -117,7 +117,12 @@ async fn a_job_that_is_nowhere_is_enqueued_whether_item_or_add() {
 async fn an_item_the_feed_knew_counts_as_changed() {
     let queue = queue().await;
     let fetch = Fetch::begin(&queue, "feed").await;
-    let scope = feedmill::queue::enqueue::FetchScope { feed: "feed", version: fetch.version, import: fetch.import };
+    let scope = feedmill::queue::enqueue::FetchScope {
+        feed: "feed",
+        version: fetch.version,
+        import: fetch.import,
+        group: None,
+    };
     let item =
         feedmill::queue::enqueue::NewItem { id: id("a"), envelope: Envelope::default(), known: true, record: [0; 16] };
     assert_eq!(queue.enqueue_items(scope, &[item]).await.unwrap().unwrap(), [Accepted]);
@@ -235,7 +240,7 @@ async fn an_active_job_is_a_duplicate_for_the_same_and_an_older_version() {
     let delivery = read_one(&table.queue, "worker").await;
     assert_eq!(add(&table.queue, "a").await, Duplicate);
     assert_eq!(add_version(&table.queue, "a", table.first.version.0, b"same").await, Duplicate);
-    assert_eq!(table.queue.done(&[(delivery.lease, Some(Stored::Inserted))]).await.unwrap(), [Settled::Settled]);
+    assert_eq!(done(&table.queue, [(delivery.lease, Some(Stored::Inserted))]).await.unwrap(), [Settled::Settled]);
     table.assert_counts(&[("new", 1), ("inserted", 1)], &[]).await;
 }
 
@@ -245,7 +250,7 @@ async fn an_active_job_whose_content_changes_runs_once_more_after_it_is_done() {
     let delivery = read_one(&table.queue, "worker").await;
     assert_eq!(table.newer().await, [Changed]);
     assert_eq!(state(&table.queue, "a").await, "active");
-    let settled = table.queue.done(&[(delivery.lease, Some(Stored::Inserted))]).await.unwrap();
+    let settled = done(&table.queue, [(delivery.lease, Some(Stored::Inserted))]).await.unwrap();
     assert_eq!(settled, [Settled::Changed]);
     table.assert_counts(&[("new", 1), ("superseded", 1)], &[("changed", 1), ("open", 1)]).await;
     assert_eq!(table.queue.counts().await.unwrap().totals.get("completed"), None, "nothing is counted");
@@ -271,7 +276,7 @@ async fn an_active_job_whose_content_changes_runs_once_more_instead_of_being_bur
     let table = Table::waiting().await;
     let delivery = read_one(&table.queue, "worker").await;
     assert_eq!(table.newer().await, [Changed]);
-    let burial = Burial { lease: delivery.lease, reason: "no".to_owned(), exhausted: true };
+    let burial = Burial { lease: delivery.lease, reason: "no".to_owned(), exhausted: true, dedup: None };
     assert_eq!(table.queue.bury("worker", &[burial]).await.unwrap(), [Settled::Changed]);
     let now = table.queue.counts().await.unwrap();
     assert_eq!((now.waiting, now.failed, now.totals.get("failed")), (1, 0, None));
@@ -393,15 +398,15 @@ async fn an_import_closes_with_its_last_job_and_its_counts_add_up() {
     // "lives" was added after the fetch began, so it is as new as the item
     assert_eq!((sealed.items, sealed.unchanged, sealed.new, sealed.changed, sealed.duplicate), (7, 2, 4, 0, 1));
     assert_sound(&queue).await;
-    let done = [
+    let ended = [
         (lease("inserted"), Some(Stored::Inserted)),
         (lease("updated"), Some(Stored::Updated)),
         (lease("stale"), Some(Stored::Stale)),
         (lease("lives"), None),
     ];
-    assert_eq!(queue.done(&done).await.unwrap(), [Settled::Settled; 4]);
+    assert_eq!(done(&queue, ended.clone()).await.unwrap(), [Settled::Settled; 4]);
     assert!(queue.closing_import_ids(10).await.unwrap().is_empty(), "one is open");
-    let burial = Burial { lease: lease("failed"), reason: "bad".to_owned(), exhausted: false };
+    let burial = Burial { lease: lease("failed"), reason: "bad".to_owned(), exhausted: false, dedup: None };
     queue.bury("worker", &[burial]).await.unwrap();
     assert_eq!(queue.closing_import_ids(10).await.unwrap(), [fetch.import]);
     let state = fetch.state(&queue).await;
@@ -445,7 +450,7 @@ async fn more_jobs_and_bytes_than_one_call_takes_are_taken_in_in_order() {
     let jobs: Vec<NewJob<'_>> = (0..600)
         .map(|n| {
             let payload = if n % 100 == 0 { &payload[..] } else { b"{}" };
-            NewJob { id: id(format!("{n}")), envelope: Envelope { payload, ..Envelope::default() }, version: None }
+            NewJob::new(id(format!("{n}")), Envelope { payload, ..Envelope::default() })
         })
         .collect();
     assert_eq!(queue.add(&jobs, PAYLOAD_MAX).await.unwrap(), vec![Accepted; 600]);
@@ -482,13 +487,13 @@ async fn ids_of_any_bytes_up_to_four_kib_go_through_the_whole_road() {
         queue.back_off(&[back_off]).await.unwrap();
         assert_eq!(queue.promote().await.unwrap().moved, 1);
         let lease = read_one(&queue, "worker").await.lease;
-        queue.bury("worker", &[Burial { lease, reason: "no".to_owned(), exhausted: true }]).await.unwrap();
+        queue.bury("worker", &[Burial { lease, reason: "no".to_owned(), exhausted: true, dedup: None }]).await.unwrap();
         let letters = queue.dead_letters(None, 10).await.unwrap();
         assert_eq!(letters[0].id.as_ref(), Some(job));
         assert_eq!(queue.redrive(&letters).await.unwrap().redriven, 1);
         assert_sound(&queue).await;
         let lease = read_one(&queue, "worker").await.lease;
-        assert_eq!(queue.done(&[(lease, None)]).await.unwrap(), [Settled::Settled]);
+        assert_eq!(done(&queue, [(lease, None)]).await.unwrap(), [Settled::Settled]);
     }
     assert_sound(&queue).await;
 }

@@ -10,6 +10,7 @@ mod support;
 mod servers;
 mod audit;
 mod enqueue;
+mod adding;
 mod delivery;
 mod claim;
 mod pause;

@@ -7,7 +7,7 @@ use redis::{AsyncCommands, aio::MultiplexedConnection, streams::StreamInfoGroups
 
 use crate::support::{
     audit::assert_sound,
-    jobs::{add, add_many, connection, id, queue, queue_at, queue_under, read, read_one},
+    jobs::{add, add_many, connection, done, id, queue, queue_at, queue_under, read, read_one},
     servers::{OwnRedis, on_each_redis},
     wait::until,
 };
@@ -98,7 +98,7 @@ async fn what_was_delivered_before_a_pause_runs_to_its_end(url: &str) {
     assert!(!queue.pause().await.unwrap(), "it is paused already");
     let leases: Vec<_> = held.iter().map(|delivery| delivery.lease.clone()).collect();
     assert_eq!(queue.renew("worker", &leases).await.unwrap(), []);
-    assert_eq!(queue.done(&[(leases[0].clone(), None)]).await.unwrap(), [Settled::Settled]);
+    assert_eq!(done(&queue, [(leases[0].clone(), None)]).await.unwrap(), [Settled::Settled]);
     let back_off = BackOff { lease: leases[1].clone(), wait: Duration::ZERO, reason: Some("no".to_owned()) };
     assert_eq!(queue.back_off(&[back_off]).await.unwrap().0, [Settled::Settled]);
     assert_eq!(queue.promote().await.unwrap().moved, 1, "what is due waits");
@@ -132,7 +132,7 @@ async fn pause_survives_a_restart_of(program: &str) {
     add(&queue, "later").await;
     assert!(queue.reader("other").read(10, None).await.unwrap().entries.is_empty());
     assert_sound(&queue).await;
-    assert_eq!(queue.done(&[(held.lease, None)]).await.unwrap(), [Settled::Settled]);
+    assert_eq!(done(&queue, [(held.lease, None)]).await.unwrap(), [Settled::Settled]);
     queue.resume().await.unwrap();
     let delivered = read(&mut queue.reader("other"), 10).await;
     let delivered: Vec<_> = delivered.into_iter().map(|delivery| delivery.job.id).collect();

@@ -27,6 +27,8 @@ fn firing(name: &str, slot_ms: i64) -> Firing<'static> {
     Firing {
         id: id(name),
         envelope: Envelope { payload: b"{}", ..Envelope::default() },
+        priority: 0,
+        group: None,
         slot_ms,
         from_ms: slot_ms,
         next_slot_ms: Some(slot_ms + HOUR),
@@ -97,7 +99,7 @@ async fn a_dead_job_is_taken_over_at_its_slot() {
     let queue = queue().await;
     add(&queue, "a").await;
     let lease = read_one(&queue, "worker").await.lease;
-    queue.bury("worker", &[Burial { lease, reason: "bad".to_owned(), exhausted: false }]).await.unwrap();
+    queue.bury("worker", &[Burial { lease, reason: "bad".to_owned(), exhausted: false, dedup: None }]).await.unwrap();
     let past = now_ms(&queue).await - 1;
     set(&queue, &[("a", past)]).await;
     assert_eq!(queue.fire(&[firing("a", past)]).await.unwrap(), [Fire::Enqueued]);

@@ -3,33 +3,31 @@
 -- An entry that its job's head does not name (it was taken over) is only dropped. A job whose head is whole and whose
 -- envelope is not is buried with its guard, as bury.lua does it.
 --
--- KEYS  1 stream (stream) · 2 dead (stream) · 3 meta (hash) · 4 events (stream) · 5 failures (hash)
---       6 closing imports (zset) · 7 job:<id> (string; any key of the queue when the entry names no job)
--- ARGV  1 group · 2 consumer · 3 most events kept (0: none are written) · 4 entry id · 5 job id or empty
---       6 reason · 7 raw bytes of the entry or empty · 8 prefix of import keys · 9 most failures an import lists
+-- KEYS  1-12 as queue.lua · 13 job:<id> (string; any key of the queue when the entry names no job)
+-- ARGV  1-4 as queue.lua · 5 consumer · 6 most failures an import lists · 7 place of the entry's lane ("s" or "p")
+--       8 entry id · 9 job id or empty · 10 reason · 11 raw bytes of the entry or empty
 -- Returns F buried · O dropped, the job stands elsewhere · L the entry is no longer pending
 
-local stream, dead, meta, events, failures, closing, key =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local group, consumer, events_max, entry, id, reason, raw =
-  ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local import_prefix, listed_max = ARGV[8], tonumber(ARGV[9])
+local key = KEYS[OWN_KEYS]
+local consumer, listed_max, place, entry = ARGV[OWN_ARGS], tonumber(ARGV[OWN_ARGS + 1]), ARGV[OWN_ARGS + 2], ARGV[OWN_ARGS + 3]
+local id, reason, raw = ARGV[OWN_ARGS + 4], ARGV[OWN_ARGS + 5], ARGV[OWN_ARGS + 6]
+local lane = LANES[place]
 
-if redis.call('XACK', stream, group, entry) == 0 then
+if redis.call('XACK', lane, GROUP, entry) == 0 then
   return 'L'
 end
-redis.call('XDEL', stream, entry)
+redis.call('XDEL', lane, entry)
 local head = id ~= '' and read_head(key)
 if head then
-  if not holds(head, packed(entry)) then
+  if not holds(head, place .. packed(entry)) then
     return 'O'
   end
-  bury(key, head, id, reason, string.byte(head, 12), consumer, false,
-    {dead = dead, failures = failures, events = events, closing = closing},
-    {import_prefix = import_prefix, events_max = events_max, listed_max = listed_max})
-  redis.call('HINCRBY', meta, 'failed', 1)
-  return 'F'
+  leave_group(head)
+  bury(key, head, id, reason, string.byte(head, 12), consumer, false, listed_max)
+  apply_groups()
+  wake_readers()
+else
+  bury_remains(id ~= '' and id, raw ~= '' and raw, reason, id ~= '' and id or entry, consumer)
 end
-bury_remains(id ~= '' and id, raw ~= '' and raw, reason, id ~= '' and id or entry, consumer,
-  {dead = dead, failures = failures, events = events, meta = meta}, events_max)
+count_buried(1)
 return 'F'

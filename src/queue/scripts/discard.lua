@@ -1,26 +1,22 @@
 -- Deletes a dead letter with its guard, and makes its feed forget the item, so that the next fetch brings it again.
 --
--- KEYS  1 dead (stream) · 2 failures (hash) · 3 meta (hash) · 4 job:<id> (string) · 5 seen map (string) · 6 feed (hash)
---       (4 to 6: any key of the queue when there is none)
--- ARGV  1 entry id in the dead letters · 2 id or empty · 3 record that makes the seen map forget (16 bytes, or empty)
+-- KEYS  1-12 as queue.lua · 13 job:<id> (string) · 14 seen map (string) · 15 feed (hash)
+--       (13 to 15: any key of the queue when there is none)
+-- ARGV  1-4 as queue.lua · 5 entry id in the dead letters · 6 id or empty · 7 record that makes the seen map forget (16 bytes,
+--       or empty)
 -- Returns 1 deleted · 0 gone already
 
-local dead, failures, meta, key, seen, feed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local letter, id, forget = ARGV[1], ARGV[2], ARGV[3]
+local key, seen, feed = KEYS[OWN_KEYS], KEYS[OWN_KEYS + 1], KEYS[OWN_KEYS + 2]
+local letter, id, record = ARGV[OWN_ARGS], ARGV[OWN_ARGS + 1], ARGV[OWN_ARGS + 2]
 
-if redis.call('XDEL', dead, letter) == 0 then
+if redis.call('XDEL', K.dead, letter) == 0 then
   return 0
 end
 local head = id ~= '' and read_head(key)
-if head and string.sub(head, 1, 1) == 'f' and string.sub(head, 2, 11) == packed(letter) then
-  redis.call('UNLINK', key)
-  redis.call('HDEL', failures, id)
-  if forget ~= '' then
-    if redis.call('EXISTS', seen) == 1 then
-      redis.call('APPEND', seen, forget)
-    end
-    redis.call('HDEL', feed, 'etag', 'last_modified')
-  end
+if head and holds(head, 'f' .. packed(letter)) then
+  redis.call('UNLINK', key, LOG .. id)
+  redis.call('HDEL', K.failures, id)
+  forget(seen, feed, record)
 end
-redis.call('HINCRBY', meta, 'discarded', 1)
+redis.call('HINCRBY', K.meta, 'discarded', 1)
 return 1

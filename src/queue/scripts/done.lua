@@ -1,55 +1,95 @@
--- Ends jobs that are done: entry and guard go, the import counts them.
+-- Ends jobs that are done: the entry goes, the guard goes or is kept as completed, the import counts them.
 --
--- A job whose content was replaced while it was worked on is not done: it goes back on the stream, at attempt 1, and
--- counts nothing. A job that the worker no longer holds is left alone.
+-- A job whose content was replaced while it was worked on is not done: it goes back to waiting, at attempt 1, and counts
+-- nothing. A job that the worker no longer holds is left alone.
 --
--- KEYS  1 stream (stream) · 2 failures (hash) · 3 meta (hash) · 4 closing imports (zset) · 5… job:<id> (string)
--- ARGV  1 group · 2 prefix of import keys
---       then per job: entry id · entry id (10 bytes) · version worked on (8 bytes) · id · what the import counts
---       ("inserted", "updated", "stale", or empty)
+-- KEYS  1-12 as queue.lua · 13… job:<id> (string)
+-- ARGV  1-4 as queue.lua · 5 "remove" or "keep": what happens to jobs that do not say it themselves · 6 most completed jobs
+--       kept (-1: no limit) · 7 longest time they are kept (ms; -1: no limit)
+--       then per job: entry id · place and entry id (11 bytes) · version worked on (8 bytes) · id · ending: what the import
+--       counts ("inserted", "updated", "stale", or empty), or MessagePack [that, "remove" or "keep" or nil, most kept or nil,
+--       longest kept (ms) or nil, result or nil, deduplication id to free or nil]
 -- Returns one letter per job: D done · C changed, runs again · L lost
 -- At most 256 jobs a call.
 
-local stream, failures, meta, closing = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local group, import_prefix = ARGV[1], ARGV[2]
-local FIRST_KEY, FIRST_ARG, ARGS = 5, 3, 5
+local keep_default, count_default, age_default = ARGV[OWN_ARGS], tonumber(ARGV[OWN_ARGS + 1]), tonumber(ARGV[OWN_ARGS + 2])
+local FIRST_ARG, ARGS = OWN_ARGS + 3, 5
+local TRIMMED_MAX = 256
 
-local statuses, left, guards, healed, changes = {}, {}, {}, {}, {}
+local statuses, gone, healed, changes = {}, {}, {}, {}
+local n_done, n_kept, count_kept, age_kept = 0, 0, count_default, age_default
 local met = {} -- a job that was delivered twice (the group was created anew) counts once
-for i = FIRST_KEY, #KEYS do
-  local key, at = KEYS[i], FIRST_ARG + (i - FIRST_KEY) * ARGS
-  local entry, ref, version, id, tally = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+for i = OWN_KEYS, #KEYS do
+  local key, at = KEYS[i], FIRST_ARG + (i - OWN_KEYS) * ARGS
+  local entry, ref, version, id, ending = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local head = read_head(key)
   local status = 'L'
   if not met[key] and holds(head, ref) then
     met[key] = true
-    left[#left + 1] = entry
+    leave_lane(string.sub(ref, 1, 1), entry)
     if string.sub(head, 14, 21) ~= version then
       status = 'C'
-      put_on_stream(stream, key, id, UNTRIED)
+      put_back(key, id, head, UNTRIED)
     else
       status = 'D'
-      guards[#guards + 1] = key
-      if string.byte(head, 12) > 0 then
+      n_done = n_done + 1
+      leave_group(head)
+      local keep, tally, result = keep_default, ending, nil
+      if string.byte(ending) and string.byte(ending) >= 0x90 then
+        local said = cmsgpack.unpack(ending)
+        tally, result = said[1], said[5]
+        if said[2] then
+          keep, count_kept, age_kept = said[2], said[3] or -1, said[4] or -1
+        end
+        if said[6] and redis.call('GET', DEDUP .. said[6]) == id and redis.call('PTTL', DEDUP .. said[6]) < 0 then
+          redis.call('UNLINK', DEDUP .. said[6])
+        end
+      end
+      local tried = string.byte(head, 12) > 0
+      if tried then
         healed[#healed + 1] = id
+      end
+      if keep == 'keep' then
+        local now = whole(now_ms())
+        n_kept = n_kept + 1
+        redis.call('SETRANGE', key, 0, 'c' .. NO_ENTRY)
+        redis.call('ZADD', K.completed, now, id)
+        redis.call('HSET', LOG .. id, 'finished', now)
+        redis.call('PERSIST', LOG .. id)
+        if result then redis.call('HSET', LOG .. id, 'result', result) end
+      else
+        gone[#gone + 1] = key
+        if tried or result then gone[#gone + 1] = LOG .. id end
       end
       local import = string.sub(head, 22, 29)
       count(changes, import, 'open', -1)
       if tally ~= '' then
         count(changes, import, tally, 1)
       end
+      if ALL_EVENTS then event('completed', id, 'returnvalue', result or 'null', 'prev', 'active') end
     end
   end
   statuses[#statuses + 1] = status
 end
 
-drop_entries(stream, group, left)
-if #guards > 0 then
-  redis.call('UNLINK', unpack(guards))
-  redis.call('HINCRBY', meta, 'completed', #guards)
+drop_left()
+apply_groups()
+wake_readers()
+if #gone > 0 then
+  redis.call('UNLINK', unpack(gone))
+end
+if n_done > 0 then
+  redis.call('HINCRBY', K.meta, 'completed', n_done)
+  count_minute('completed', n_done)
+  if ALL_EVENTS and redis.call('XLEN', K.stream) == 0 and redis.call('ZCARD', K.prioritized) == 0 then
+    redis.call('XADD', K.events, 'MAXLEN', '~', EVENTS_MAX, '*', 'event', 'drained')
+  end
+end
+if n_kept > 0 then
+  trim_completed(count_kept, age_kept, TRIMMED_MAX)
 end
 if #healed > 0 then
-  redis.call('HDEL', failures, unpack(healed))
+  redis.call('HDEL', K.failures, unpack(healed))
 end
-apply_counts(changes, import_prefix, closing)
+apply_counts(changes, IMPORT, K.closing)
 return table.concat(statuses)

@@ -1,89 +1,172 @@
--- Takes jobs in: guard and entry in one step, by what already stands under their ids.
+-- Takes jobs in: guard and place in one step, by what already stands under their ids.
 --
---   nowhere                    → enqueued
---   waiting, active, delayed   → older or same version: duplicate; newer: content replaced in place (changed), attempts
---                                reset; one in backoff is due now; an active one runs again when its worker settles
---   dead                       → older or same version: duplicate; newer, or a plain add: taken over, enqueued
+--   nowhere                       → enqueued: waiting, prioritized, delayed, or parked while its group has no room
+--   living (none of the next two) → older or same version: duplicate; newer: content replaced in place (changed), attempts
+--                                   reset; one in backoff is due now; an active one runs again when its worker settles
+--   dead                          → older or same version: duplicate; newer, or a plain add: taken over, enqueued
+--   completed and kept            → older or same version, or a plain add: duplicate; newer: taken over, enqueued
 --
--- KEYS  1 stream (stream) · 2 delayed (zset) · 3 failures (hash) · 4 dead (stream) · 5 meta (hash)
---       6 closing imports (zset) · 7 seen map of the feed (string; any key of the queue for plain adds)
---       8… job:<id> (string), one per job
--- ARGV  1 prefix of import keys · 2 "item" or "add" · 3 version of the fetch (8 bytes, empty for plain adds)
---       4 import (8 bytes) · then per job: id · version (8 bytes; empty: now) · class ("new" or "changed": what the
---       fetch took it for) · record for the seen map (16 bytes or empty) · envelope
--- Returns {statuses, error…}: one letter per job (E enqueued, C changed, D duplicate, X refused with the next error),
+-- A job that would be enqueued may be held up by its deduplication id: see `deduplicate`.
+--
+-- KEYS  1-12 as queue.lua · 13 seen map of the feed (string; any key of the queue for plain adds) · 14… job:<id> (string)
+-- ARGV  1-4 as queue.lua · 5 "item" or "add" · 6 version of the fetch (8 bytes, empty for plain adds) · 7 import (8 bytes)
+--       then per job: id · version (8 bytes; empty: now) · class ("new" or "changed": what the fetch took it for) · record
+--       for the seen map (16 bytes or empty) · envelope · extras as in a head, length first (or empty) · options: MessagePack
+--       [delay (ms), attempts made, deduplication or nil] (or empty); deduplication: [id, ttl (ms; 0: as long as the job
+--       lives), extend, replace, keep_last]
+-- Returns {statuses, note…}: one letter per job, and a note for each X and P, in their order:
+--         E enqueued · C changed · D duplicate · P deduplicated (note: id of the job that holds the deduplication id)
+--         · X refused (note: the error);
 --         or {"stale"} when a newer fetch of the feed has begun, or the import is not this fetch's any more: nothing is
 --         taken in then
 -- At most 256 jobs or 512 KiB a call.
 
-local stream, delayed, failures, dead, meta, closing, seen =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local import_prefix, mode, fetch_version, import = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local FIRST_KEY, FIRST_ARG, ARGS = 8, 5, 5
+local seen = KEYS[OWN_KEYS]
+local mode, fetch_version, import = ARGV[OWN_ARGS], ARGV[OWN_ARGS + 1], ARGV[OWN_ARGS + 2]
+local FIRST_KEY, FIRST_ARG, ARGS = OWN_KEYS + 1, OWN_ARGS + 3, 7
 
 local known_version = ''
 if fetch_version ~= '' then
   known_version = redis.call('GETRANGE', seen, 8, 15)
   if (known_version ~= '' and is_newer(known_version, fetch_version)) or
-    redis.call('HGET', import_key(import_prefix, import), 'fetch_version') ~= fetch_version then
+    redis.call('HGET', import_key(IMPORT, import), 'fetch_version') ~= fetch_version then
     return {'stale'}
   end
 end
 
-local places = {s = stream, d = delayed, f = dead}
-local statuses, errors, records, changes = {}, {}, {}, {}
-local n_enqueued, n_changed, n_duplicate = 0, 0, 0
+local statuses, notes, records, changes = {}, {}, {}, {}
+local n_enqueued, n_changed, n_duplicate, n_deduplicated = 0, 0, 0, 0
 local clock = now_us()
+local arrival = clock
 
+-- What a job counted for will not settle any more.
+local function supersede(head)
+  count(changes, string.sub(head, 22, 29), 'open', -1)
+  count(changes, string.sub(head, 22, 29), 'superseded', 1)
+end
+
+-- Whether another job holds the deduplication id of this one; then returns that job's id. Else the id is this job's from now
+-- on. Without a ttl it is held as long as the job lives, which is looked up here: an id whose job is gone blocks nobody.
+local function deduplicate(id, version, envelope, options)
+  local key, ttl, extend, replace, keep_last = DEDUP .. options[1], options[2], options[3], options[4], options[5]
+  local owner = redis.call('GET', key)
+  if owner then
+    local owner_key = JOB .. owner
+    local head = read_head(owner_key)
+    local place = head and string.sub(head, 1, 1)
+    local lives = head and place ~= 'f' and place ~= 'c' and stands(head, owner)
+    if lives or ttl > 0 then
+      if lives and replace and place == 'd' then
+        take_out(owner, head)
+        redis.call('UNLINK', owner_key)
+        redis.call('HDEL', K.failures, owner)
+        count(changes, string.sub(head, 22, 29), 'open', -1)
+        count(changes, string.sub(head, 22, 29), 'removed', 1)
+        if ALL_EVENTS then event('removed', owner, 'prev', 'delayed') end
+        if ttl > 0 and not extend then
+          redis.call('SET', key, id, 'KEEPTTL')
+          return
+        end
+      else
+        if ttl > 0 and extend then
+          redis.call('PEXPIRE', key, ttl)
+        end
+        if lives and keep_last and is_active(head) then -- its worker's settle puts it back, as for any newer version
+          redis.call('SET', owner_key, string.sub(head, 1, 11) .. UNTRIED .. string.sub(head, 13, 13) .. version
+            .. string.sub(head, 22) .. envelope)
+        end
+        return owner
+      end
+    end
+  end
+  if ttl > 0 then
+    redis.call('SET', key, id, 'PX', ttl)
+  else
+    redis.call('SET', key, id)
+  end
+end
+
+note_earliest_due()
 for i = FIRST_KEY, #KEYS do
   local key, at = KEYS[i], FIRST_ARG + (i - FIRST_KEY) * ARGS
   local id, version, class, record, envelope = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local extra, options = ARGV[at + 5], ARGV[at + 6]
   local unversioned = version == ''
   if unversioned then
     version = struct.pack('>I8', clock)
   end
+  options = options ~= '' and cmsgpack.unpack(options) or {0, 0}
   local head, err = read_head(key)
   local place = head and string.sub(head, 1, 1)
   local status
   if err then
     status = 'X'
-    errors[#errors + 1] = err
-  elseif not head or not stands(head, id, places) then
+    notes[#notes + 1] = err
+  elseif not head then
     status = 'E'
-    if head then -- a guard without a job: what it counted for will never settle
-      redis.call('HDEL', failures, id)
-      if place ~= 'f' then
-        count(changes, string.sub(head, 22, 29), 'open', -1)
-        count(changes, string.sub(head, 22, 29), 'superseded', 1)
-      end
+  elseif not stands(head, id) then -- a guard without a job: what it counted for will never settle
+    status = 'E'
+    if place ~= 'f' and place ~= 'c' then
+      supersede(head)
     end
-  elseif mode == 'add' and unversioned then
-    status = place == 'f' and 'T' or 'D'
-  elseif is_newer(version, string.sub(head, 14, 21)) then
-    status = place == 'f' and 'T' or 'C'
+  elseif place == 'f' then -- its import has counted it as failed already
+    status = (unversioned or is_newer(version, string.sub(head, 14, 21))) and 'T' or 'D'
+  elseif place == 'c' then
+    status = (not unversioned and is_newer(version, string.sub(head, 14, 21))) and 'T' or 'D'
   else
-    status = 'D'
+    status = (not unversioned and is_newer(version, string.sub(head, 14, 21))) and 'C' or 'D'
   end
 
-  if status == 'T' then -- a dead letter is taken over; its import has counted it as failed already
-    redis.call('XDEL', dead, unpacked(string.sub(head, 2, 11)))
-    redis.call('HDEL', failures, id)
-    status = 'E'
-  end
-  if status == 'E' then
-    redis.call('SET', key, 's' .. add_entry(stream, id) .. UNTRIED .. '\0' .. version .. import .. '\0' .. envelope)
-    n_enqueued = n_enqueued + 1
-  elseif status == 'C' then
-    local where = string.sub(head, 1, 11)
-    if place == 'd' then
-      where = 's' .. add_entry(stream, id)
-      redis.call('ZREM', delayed, id)
+  local owner = (status == 'E' or status == 'T') and options[3] and deduplicate(id, version, envelope, options[3])
+  if owner then
+    status = 'P'
+    notes[#notes + 1] = owner
+    n_deduplicated = n_deduplicated + 1
+    if ALL_EVENTS then event('deduplicated', owner, 'deduplicationId', options[3][1], 'deduplicatedJobId', id) end
+  elseif status == 'E' or status == 'T' then
+    if head then
+      redis.call('HDEL', K.failures, id)
+      redis.call('UNLINK', LOG .. id)
+      if status == 'T' then
+        take_out(id, head)
+        status = 'E'
+      end
     end
-    redis.call('HDEL', failures, id)
-    redis.call('SET', key, where .. UNTRIED .. string.sub(head, 13, 13) .. version .. import .. '\0' .. envelope)
-    count(changes, string.sub(head, 22, 29), 'open', -1)
-    count(changes, string.sub(head, 22, 29), 'superseded', 1)
+    extra = extra ~= '' and extra or '\0'
+    local front
+    if options[1] > 0 then
+      front = 'd' .. NO_ENTRY
+      delay(id, math.ceil(clock / 1000) + options[1])
+    elseif extra == '\0' then
+      front = 's' .. add_entry(K.stream, id)
+    else
+      arrival = arrival + 1
+      front = enter(id, struct.unpack('>I4', string.sub(extra, 2, 5)), string.sub(extra, 6), arrival)
+    end
+    redis.call('SET', key, front .. string.char(options[2]) .. '\0' .. version .. import .. extra .. envelope)
+    n_enqueued = n_enqueued + 1
+    if ALL_EVENTS then
+      event('added', id)
+      if options[1] > 0 then
+        event('delayed', id, 'delay', whole(math.ceil(clock / 1000) + options[1]))
+      else
+        event('waiting', id)
+      end
+    end
+  elseif status == 'C' then
+    local front, extra_kept = string.sub(head, 1, 11), string.sub(head, HEAD_LAST + 1)
+    if place == 'd' then
+      local priority, group = extras(head)
+      redis.call('ZREM', K.delayed, id)
+      arrival = arrival + 1
+      front = enter(id, priority, group, arrival)
+    end
+    redis.call('HDEL', K.failures, id)
+    redis.call('SET', key, front .. UNTRIED .. string.sub(head, 13, 13) .. version .. import .. extra_kept .. envelope)
+    supersede(head)
     n_changed = n_changed + 1
+  elseif status == 'D' and ALL_EVENTS then
+    event('duplicated', id)
   end
 
   if status == 'E' or status == 'C' then
@@ -101,8 +184,12 @@ end
 if known_version ~= '' and #records > 0 then
   redis.call('APPEND', seen, table.concat(records))
 end
-if n_enqueued > 0 then redis.call('HINCRBY', meta, 'enqueued', n_enqueued) end
-if n_changed > 0 then redis.call('HINCRBY', meta, 'changed', n_changed) end
-if n_duplicate > 0 then redis.call('HINCRBY', meta, 'duplicates', n_duplicate) end
-apply_counts(changes, import_prefix, closing)
-return {table.concat(statuses), unpack(errors)}
+drop_left()
+apply_groups()
+wake_readers()
+if n_enqueued > 0 then redis.call('HINCRBY', K.meta, 'enqueued', n_enqueued) end
+if n_changed > 0 then redis.call('HINCRBY', K.meta, 'changed', n_changed) end
+if n_duplicate > 0 then redis.call('HINCRBY', K.meta, 'duplicates', n_duplicate) end
+if n_deduplicated > 0 then redis.call('HINCRBY', K.meta, 'deduplicated', n_deduplicated) end
+apply_counts(changes, IMPORT, K.closing)
+return {table.concat(statuses), unpack(notes)}

@@ -1,16 +1,16 @@
--- Creates the consumer group where it is missing: at 0, so that nothing that stands in the stream is passed over. A
--- paused queue stays paused.
+-- Creates the consumer group where it is missing: at 0, so that nothing that stands in the streams is passed over. A queue
+-- whose gate is closed (paused, limited) stays closed.
 --
--- KEYS  1 stream (stream) · 2 wake (stream) · 3 meta (hash)
+-- KEYS  1 stream (stream) · 2 prioritized:active (stream) · 3 wake (stream) · 4 meta (hash)
 -- ARGV  1 group
 -- Returns 1 created · 0 was there
 
-local stream, wake, meta = KEYS[1], KEYS[2], KEYS[3]
+local stream, prioritized_active, wake, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group = ARGV[1]
-local LAST_POSSIBLE = '18446744073709551615-18446744073709551615'
 
-local created = redis.pcall('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
+redis.pcall('XGROUP', 'CREATE', prioritized_active, group, '0', 'MKSTREAM')
 redis.pcall('XGROUP', 'CREATE', wake, group, '0', 'MKSTREAM')
+local created = redis.pcall('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
 if created.err then
   if not string.find(created.err, 'BUSYGROUP', 1, true) then
     return created
@@ -21,8 +21,8 @@ end
 if redis.call('HSETNX', meta, 'had_group', 1) == 0 then
   note_loss(meta)
 end
-if redis.call('HEXISTS', meta, 'paused') == 1 then
-  redis.call('HSET', meta, 'paused', '0-0')
+if redis.call('HEXISTS', meta, 'gate') == 1 then
+  redis.call('HSET', meta, 'gate', '0-0')
   redis.call('XGROUP', 'SETID', stream, group, LAST_POSSIBLE)
 end
 return 1

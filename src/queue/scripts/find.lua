@@ -1,29 +1,29 @@
 -- Reads one job and its state.
 --
--- KEYS  1 stream (stream) · 2 delayed (zset) · 3 failures (hash) · 4 dead (stream) · 5 job:<id> (string)
--- ARGV  1 group · 2 id
--- Returns nil when there is no such job, else {value, "waiting" | "active" | "delayed" | "failed" | "unknown",
---         due (ms) or empty, row of failures or empty, fields of the dead letter…}
+-- KEYS  1-12 as queue.lua · 13 job:<id> (string) · 14 log:<id> (hash)
+-- ARGV  1-4 as queue.lua · 5 id
+-- Returns nil when there is no such job, else {value, "waiting" | "active" | "prioritized" | "delayed" | "completed" |
+--         "failed" | "unknown", due or finished (ms) or empty, row of failures or empty, {fields of the dead letter…},
+--         {fields of the log…}}
 
-local stream, delayed, failures, dead, key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local group, id = ARGV[1], ARGV[2]
+local key, log, id = KEYS[OWN_KEYS], KEYS[OWN_KEYS + 1], ARGV[OWN_ARGS]
 
 local head = read_head(key)
 if not head then
   return false
 end
-local place, entry = string.sub(head, 1, 1), unpacked(string.sub(head, 2, 11))
-local state, due, letter = 'unknown', '', {}
-if place == 's' and #redis.call('XRANGE', stream, entry, entry) == 1 then
-  local pending = redis.pcall('XPENDING', stream, group, entry, entry, 1)
-  state = #pending > 0 and 'active' or 'waiting'
-elseif place == 'd' then
-  due = redis.call('ZSCORE', delayed, id) or ''
-  state = due ~= '' and 'delayed' or state
-elseif place == 'f' then
-  local found = redis.call('XRANGE', dead, entry, entry)[1]
-  if found then
-    state, letter = 'failed', found[2]
+local STATES = {s = 'waiting', p = 'prioritized', g = 'waiting', d = 'delayed', f = 'failed', c = 'completed'}
+local place = string.sub(head, 1, 1)
+local state, at, letter = 'unknown', '', {}
+if stands(head, id) then
+  state = is_active(head) and 'active' or STATES[place]
+  if place == 'd' then
+    at = redis.call('ZSCORE', K.delayed, id)
+  elseif place == 'c' then
+    at = redis.call('ZSCORE', K.completed, id)
+  elseif place == 'f' then
+    local entry = unpacked(string.sub(head, 2, 11))
+    letter = redis.call('XRANGE', K.dead, entry, entry)[1][2]
   end
 end
-return {redis.call('GET', key), state, due, redis.call('HGET', failures, id) or '', unpack(letter)}
+return {redis.call('GET', key), state, at, redis.call('HGET', K.failures, id) or '', letter, redis.call('HGETALL', log)}

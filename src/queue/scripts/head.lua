@@ -1,10 +1,13 @@
--- Shared by the scripts that move jobs: put in front of each of them when it is loaded.
+-- Shared by the scripts that read heads: put in front of each of them when it is loaded.
 --
 -- Layout of a head (0-based offsets as GETRANGE takes them; see src/job/head.rs):
---   0 place · 1-10 entry id (ms in 6 bytes, seq in 4) · 11 attempts · 12 stalls · 13-20 version · 21-28 import · 29 group length
+--   0 place · 1-10 entry id (ms in 6 bytes, seq in 4) · 11 attempts · 12 stalls · 13-20 version · 21-28 import
+--   29 length of the extras · 30-33 priority · 34… group          (the extras are there only if the job has one of them)
 -- Numbers are big-endian. Versions and import ids are handled as bytes: as Lua numbers turned into text they lose digits.
 
+local GROUP = 'workers' -- the one consumer group of a work stream
 local HEAD_LAST = 29
+local HEAD_READ = 93 -- far enough for most groups
 local NO_ENTRY = string.rep('\0', 10)
 local NO_IMPORT = string.rep('\0', 8)
 local UNTRIED = '\0' -- attempts of a job that starts afresh
@@ -16,6 +19,11 @@ end
 
 local function now_ms()
   return math.floor(now_us() / 1000)
+end
+
+-- A whole number as text: Lua's own way loses digits beyond 14.
+local function whole(number)
+  return string.format('%.0f', number)
 end
 
 -- "1795492693614-0" as the 10 bytes of a head
@@ -37,43 +45,42 @@ local function is_newer(a, b)
   return a_high > b_high or (a_high == b_high and a_low > b_low)
 end
 
--- The head in a job's key; false when there is none, an error text when the key is of another type.
+-- The head in a job's key with its extras; false when there is none, an error text when the key is of another type.
 local function read_head(key)
-  local head = redis.pcall('GETRANGE', key, 0, HEAD_LAST)
+  local head = redis.pcall('GETRANGE', key, 0, HEAD_READ)
   if type(head) == 'table' then
     return false, head.err
   end
-  return #head > HEAD_LAST and head
+  if #head <= HEAD_LAST then
+    return false
+  end
+  local last = HEAD_LAST + string.byte(head, HEAD_LAST + 1)
+  if last > HEAD_READ then
+    head = redis.call('GETRANGE', key, 0, last)
+  end
+  return #head > last and string.sub(head, 1, last + 1)
 end
 
--- Whether a worker that read `entry` (packed: `ref`) still holds the job: the head names the entry only as long as
--- nobody took it over.
+-- Priority and group of a job, from its head: 0 and '' when it has none.
+local function extras(head)
+  if #head <= HEAD_LAST + 1 then
+    return 0, ''
+  end
+  return struct.unpack('>I4', string.sub(head, HEAD_LAST + 2, HEAD_LAST + 5)), string.sub(head, HEAD_LAST + 6)
+end
+
+-- The length and the extras, as they stand in a head.
+local function packed_extras(priority, group)
+  if priority == 0 and group == '' then
+    return '\0'
+  end
+  return string.char(4 + #group) .. struct.pack('>I4', priority) .. group
+end
+
+-- Whether a worker still holds the job that it read with `ref` (the place and the packed entry): the head names them only as
+-- long as nobody took the job over.
 local function holds(head, ref)
-  return head and string.sub(head, 1, 1) == 's' and string.sub(head, 2, 11) == ref
-end
-
--- Whether the structure that the head names really holds the job: a guard whose job is gone must not block its id.
--- `places`: the keys by the byte of the place.
-local function stands(head, id, places)
-  local place = string.sub(head, 1, 1)
-  if place == 'd' then
-    return redis.call('ZSCORE', places.d, id)
-  end
-  local entry = unpacked(string.sub(head, 2, 11))
-  return places[place] and #redis.call('XRANGE', places[place], entry, entry) > 0
-end
-
--- Adds an entry for a job to the tail of the stream; returns its id as the 10 bytes of a head. Once a client has added an
--- entry with an enormous id of its own, Redis numbers on from there, and no head could name the entries: then nothing is
--- added, and the call fails.
-local function add_entry(stream, id)
-  local entry = redis.call('XADD', stream, '*', 'id', id)
-  local ref = packed(entry)
-  if unpacked(ref) ~= entry then
-    redis.call('XDEL', stream, entry)
-    error('entry id ' .. entry .. ' is beyond what a head can name: a client added an entry with an id of its own')
-  end
-  return ref
+  return head and string.sub(head, 1, 11) == ref
 end
 
 -- Since when a job fails: from its row in the hash of failures, or `now` for its first failure (or a damaged row).
@@ -90,17 +97,5 @@ local function note_loss(meta)
   if now - last > LOSSES_APART_MS then
     redis.call('HSET', meta, 'lost_at', now)
     redis.call('HINCRBY', meta, 'losses', 1)
-  end
-end
-
--- Puts a job (back) on the stream: new entry at the tail, head in the stream. `attempts` (one byte) replaces the count.
-local function put_on_stream(stream, key, id, attempts)
-  redis.call('SETRANGE', key, 0, 's' .. add_entry(stream, id) .. (attempts or ''))
-end
-
-local function drop_entries(stream, group, entries)
-  if #entries > 0 then
-    redis.call('XACK', stream, group, unpack(entries))
-    redis.call('XDEL', stream, unpack(entries))
   end
 end

@@ -42,34 +42,36 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ENQUEUE = ["head", "imports"] "enqueue";
-    ADOPT = ["head", "imports"] "adopt";
-    DONE = ["head", "imports"] "done";
-    BACK_OFF = ["head"] "back_off";
-    PROMOTE = ["head", "imports", "burial"] "promote";
-    BURY = ["head", "imports", "burial"] "bury";
-    BURY_ENTRY = ["head", "imports", "burial"] "bury_entry";
-    REDRIVE = ["head", "imports"] "redrive";
-    DISCARD = ["head"] "discard";
-    GIVE_BACK = ["head"] "give_back";
+    ENQUEUE = ["head", "queue", "imports", "placing"] "enqueue";
+    ADOPT = ["head", "queue", "imports", "placing"] "adopt";
+    TAKE = ["head", "queue", "gate", "placing"] "take";
+    DONE = ["head", "queue", "imports", "placing", "retention"] "done";
+    BACK_OFF = ["head", "queue", "placing"] "back_off";
+    PROMOTE = ["head", "queue", "imports", "placing", "burial"] "promote";
+    BURY = ["head", "queue", "imports", "placing", "burial"] "bury";
+    BURY_ENTRY = ["head", "queue", "imports", "placing", "burial"] "bury_entry";
+    REDRIVE = ["head", "queue", "imports", "placing"] "redrive";
+    DISCARD = ["head", "queue", "forgetting"] "discard";
+    GIVE_BACK = ["head", "queue", "placing"] "give_back";
     RENEW = ["head"] "renew";
     BEGIN_SWEEP = ["head"] "begin_sweep";
-    CLAIM = ["head", "imports", "burial"] "claim";
-    ENSURE_GROUP = ["head"] "ensure_group";
-    PAUSE = [] "pause";
-    RESUME = [] "resume";
-    COUNTS = ["head"] "counts";
-    FIND = ["head"] "find";
+    CLAIM = ["head", "queue", "imports", "placing", "burial"] "claim";
+    ENSURE_GROUP = ["head", "gate"] "ensure_group";
+    PAUSE = ["head", "gate"] "pause";
+    RESUME = ["head", "gate"] "resume";
+    SET_LIMITS = ["head", "gate"] "set_limits";
+    COUNTS = ["head", "queue"] "counts";
+    FIND = ["head", "queue", "placing"] "find";
     HEARTBEAT = ["head"] "heartbeat";
     REAP_CONSUMERS = ["head"] "reap_consumers";
     OPEN_IMPORTS = ["head", "imports"] "open_imports";
     BEGIN_FETCH = ["head"] "begin_fetch";
     FINISH_FETCH = ["head", "imports"] "finish_fetch";
     SEAL_IMPORT = ["head", "imports"] "seal_import";
-    CLOSE_LEFTOVER = ["head", "imports"] "close_leftover";
+    CLOSE_LEFTOVER = ["head", "queue", "imports"] "close_leftover";
     RELEASE_IMPORT = [] "release_import";
     DUE_SCHEDULERS = ["head"] "due_schedulers";
-    FIRE = ["head", "imports"] "fire";
+    FIRE = ["head", "queue", "imports", "placing"] "fire";
     RESCHEDULE = [] "reschedule";
 }
 
@@ -86,6 +88,20 @@ impl Call {
         command.arg(script.sha.as_str()).arg(keys.len());
         for key in keys {
             command.arg(key);
+        }
+        Self { script, command }
+    }
+
+    /// As [`Call::new`], with the keys of the front before the others.
+    pub(crate) fn with_front<K: AsRef<[u8]>>(
+        script: &'static Script,
+        front: &[&str],
+        keys: impl ExactSizeIterator<Item = K>,
+    ) -> Self {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(script.sha.as_str()).arg(front.len() + keys.len()).arg(front);
+        for key in keys {
+            command.arg(key.as_ref());
         }
         Self { script, command }
     }
@@ -203,7 +219,7 @@ mod tests {
     fn every_script_has_a_header_that_says_what_goes_in_and_out() {
         for script in ALL {
             let own = script.source.rsplit("\n\n\n").next().expect("some text");
-            for part in ["-- KEYS  1 ", "-- Returns ", "-- ARGV  1 "] {
+            for part in ["-- KEYS  1", "-- Returns ", "-- ARGV  1"] {
                 assert!(own.contains(part), "{} does not say {part:?}", script.name);
             }
         }

@@ -2,31 +2,29 @@
 --
 -- Before the import has closed, it counts the job as open again; afterwards the job counts for no import.
 --
--- KEYS  1 stream (stream) · 2 dead (stream) · 3 failures (hash) · 4 meta (hash)
---       5… job:<id> (string) of each letter (any key of the queue for a letter without an id)
--- ARGV  1 prefix of import keys · then per letter: entry id in the dead letters · id or empty
---       · json of a plain producer's entry, or empty
+-- KEYS  1-12 as queue.lua · 13… job:<id> (string) of each letter (any key of the queue for a letter without an id)
+-- ARGV  1-4 as queue.lua · then per letter: entry id in the dead letters · id or empty · json of a plain producer's entry,
+--       or empty
 -- Returns one letter each: R redriven · G gone (redriven, taken over or discarded meanwhile) · N nothing to redrive
 --         (neither a payload nor json; it stays)
 -- At most 256 letters a call.
 
-local stream, dead, failures, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local import_prefix = ARGV[1]
-local FIRST_KEY, FIRST_ARG, ARGS = 5, 2, 3
+local FIRST_ARG, ARGS = OWN_ARGS, 3
 
 local statuses, n_redriven = {}, 0
-for i = FIRST_KEY, #KEYS do
-  local key, at = KEYS[i], FIRST_ARG + (i - FIRST_KEY) * ARGS
+local arrival = now_us()
+for i = OWN_KEYS, #KEYS do
+  local key, at = KEYS[i], FIRST_ARG + (i - OWN_KEYS) * ARGS
   local letter, id, raw = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local head = id ~= '' and read_head(key)
   local status = 'G'
-  if head and string.sub(head, 1, 1) == 'f' and string.sub(head, 2, 11) == packed(letter) then
+  if head and holds(head, 'f' .. packed(letter)) then
     status = 'R'
-    redis.call('XDEL', dead, letter)
-    redis.call('HDEL', failures, id)
+    redis.call('XDEL', K.dead, letter)
+    redis.call('HDEL', K.failures, id)
     local import = string.sub(head, 22, 29)
     if import ~= NO_IMPORT then
-      local import_hash = import_key(import_prefix, import)
+      local import_hash = import_key(IMPORT, import)
       if redis.call('EXISTS', import_hash) == 1 and redis.call('HEXISTS', import_hash, 'closed') == 0 then
         redis.call('HINCRBY', import_hash, 'failed', -1)
         redis.call('HINCRBY', import_hash, 'open', 1)
@@ -34,16 +32,19 @@ for i = FIRST_KEY, #KEYS do
         redis.call('SETRANGE', key, 21, NO_IMPORT)
       end
     end
-    redis.call('SETRANGE', key, 12, '\0') -- stalls start afresh as well
-    put_on_stream(stream, key, id, UNTRIED)
-  elseif #redis.call('XRANGE', dead, letter, letter) == 1 then
+    local priority, group = extras(head)
+    arrival = arrival + 1
+    -- stalls start afresh as well
+    redis.call('SETRANGE', key, 0, enter(id, priority, group, arrival) .. UNTRIED .. '\0')
+    if ALL_EVENTS then event('waiting', id, 'prev', 'failed') end
+  elseif #redis.call('XRANGE', K.dead, letter, letter) == 1 then
     if raw ~= '' then
       status = 'R'
       -- Its version stays that of the letter: what was added since is newer.
-      redis.call('XADD', stream, '*', 'json', raw, 'added', letter)
-      redis.call('XDEL', dead, letter)
+      redis.call('XADD', K.stream, '*', 'json', raw, 'added', letter)
+      redis.call('XDEL', K.dead, letter)
     elseif head then -- a later job of this id: the letter is a leftover
-      redis.call('XDEL', dead, letter)
+      redis.call('XDEL', K.dead, letter)
     else
       status = 'N'
     end
@@ -53,7 +54,9 @@ for i = FIRST_KEY, #KEYS do
   end
   statuses[#statuses + 1] = status
 end
+apply_groups()
+wake_readers()
 if n_redriven > 0 then
-  redis.call('HINCRBY', meta, 'redriven', n_redriven)
+  redis.call('HINCRBY', K.meta, 'redriven', n_redriven)
 end
 return table.concat(statuses)

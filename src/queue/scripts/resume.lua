@@ -1,20 +1,21 @@
--- Resumes a paused queue: the group goes on from where it was, and waiting readers are woken.
+-- Resumes a paused queue: the group goes on from where it was, and waiting readers are woken. With limits the gate stays
+-- closed, and take.lua delivers again.
 --
--- KEYS  1 stream (stream) · 2 meta (hash) · 3 events (stream)
--- ARGV  1 group · 2 most events kept (0: none are written)
+-- KEYS  1 stream (stream) · 2 meta (hash) · 3 events (stream) · 4 wake (stream)
+-- ARGV  1 most events kept (0: none are written)
 -- Returns 1 resumed · 0 was not paused
 
-local stream, meta, events = KEYS[1], KEYS[2], KEYS[3]
-local group, events_max = ARGV[1], tonumber(ARGV[2])
+local stream, meta, events, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local events_max = tonumber(ARGV[1])
 
-local last = redis.call('HGET', meta, 'paused')
-if not last then
+if redis.call('HDEL', meta, 'paused') == 0 then
   return 0
 end
-redis.call('XGROUP', 'SETID', stream, group, last)
-redis.call('HDEL', meta, 'paused')
--- An entry that comes and goes wakes the readers that block on the stream; with something to deliver, on Valkey too.
-redis.call('XDEL', stream, redis.call('XADD', stream, '*', 'wake', ''))
+local _, is_limited = read_limits(meta, now_ms())
+if not is_limited then
+  open_gate(stream, meta)
+end
+redis.call('XADD', wake, 'MAXLEN', 1, '*', 'resumed', '')
 if events_max > 0 then
   redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', 'resumed')
 end

@@ -51,6 +51,14 @@ struct Picture {
     stream: Vec<Named>,
     pending: HashSet<EntryId>,
     last_delivered: Option<EntryId>,
+    prioritized: HashSet<Vec<u8>>,
+    prioritized_active: Vec<Named>,
+    prioritized_pending: HashSet<EntryId>,
+    /// Group by parked job.
+    parked: HashMap<Vec<u8>, Vec<u8>>,
+    groups: HashMap<Vec<u8>, i64>,
+    n_parked: i64,
+    completed: HashSet<Vec<u8>>,
     delayed: HashSet<Vec<u8>>,
     dead: Vec<Named>,
     failures: HashSet<Vec<u8>>,
@@ -80,20 +88,29 @@ impl Picture {
             let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
             imports.insert(id, fields.into_iter().map(|(name, value)| (name, text(value))).collect());
         }
-        let paused: Option<String> = redis.hget(keys.meta(), "paused").await.unwrap();
+        let gate: Option<String> = redis.hget(keys.meta(), "gate").await.unwrap();
+        let n_parked: Option<i64> = redis.hget(keys.meta(), "parked").await.unwrap();
         let groups: Result<StreamInfoGroupsReply, _> = redis.xinfo_groups(keys.stream()).await;
         let group = groups.ok().and_then(|groups| groups.groups.into_iter().find(|group| group.name == GROUP));
-        let mut pending = HashSet::new();
-        if group.is_some() {
-            let all: StreamPendingCountReply =
-                redis.xpending_count(keys.stream(), GROUP, "-", "+", usize::MAX >> 1).await.unwrap();
-            pending.extend(all.ids.iter().map(|entry| entry_id(&entry.id)));
+        let pending = if group.is_some() { pending_of(&mut redis, keys.stream()).await } else { HashSet::new() };
+        let parked_prefix = keys.parked(b"");
+        let mut parked = HashMap::new();
+        for key in scan(&mut redis, &String::from_utf8(parked_prefix.clone()).unwrap()).await {
+            let ids: Vec<Vec<u8>> = redis.zrange(&key, 0, -1).await.unwrap();
+            parked.extend(ids.into_iter().map(|id| (id, key[parked_prefix.len()..].to_vec())));
         }
         Self {
             guards,
             stream: named(&mut redis, keys.stream()).await,
             pending,
-            last_delivered: group.map(|group| entry_id(&paused.unwrap_or(group.last_delivered_id))),
+            last_delivered: group.map(|group| entry_id(&gate.unwrap_or(group.last_delivered_id))),
+            prioritized: all(redis.zrange(keys.prioritized(), 0, -1).await),
+            prioritized_active: named(&mut redis, keys.prioritized_active()).await,
+            prioritized_pending: pending_of(&mut redis, keys.prioritized_active()).await,
+            parked,
+            groups: redis.hgetall(keys.groups()).await.unwrap(),
+            n_parked: n_parked.unwrap_or(0),
+            completed: all(redis.zrange(keys.completed(), 0, -1).await),
             delayed: all(redis.zrange(keys.delayed(), 0, -1).await),
             dead: named(&mut redis, keys.dead()).await,
             failures: all(redis.hkeys(keys.failures()).await),
@@ -127,6 +144,12 @@ impl Audit {
                 Ok(head) => {
                     let (stands, place) = match head.place {
                         Place::Stream => (stands_in(&self.picture.stream, head, id), "in the stream"),
+                        Place::Prioritized if head.entry.is_some() => {
+                            (stands_in(&self.picture.prioritized_active, head, id), "in the lane of prioritized jobs")
+                        }
+                        Place::Prioritized => (self.picture.prioritized.contains(id), "among the prioritized"),
+                        Place::Parked => (self.picture.parked.get(id) == Some(&head.group), "parked in its group"),
+                        Place::Completed => (self.picture.completed.contains(id), "among the completed"),
                         Place::Delayed => (self.picture.delayed.contains(id), "in backoff"),
                         Place::Dead => (stands_in(&self.picture.dead, head, id), "among the dead letters"),
                     };
@@ -146,6 +169,8 @@ impl Audit {
 
     /// Every entry of the stream is named by its guard, and will be read or is pending.
     fn entries(&mut self) {
+        self.places();
+        self.groups();
         let mut findings = Vec::new();
         let Some(last) = self.picture.last_delivered else {
             return self.find("the stream has no group".to_owned());
@@ -170,6 +195,56 @@ impl Audit {
         let standing: HashSet<EntryId> = self.picture.stream.iter().map(|named| named.entry).collect();
         for entry in self.picture.pending.difference(&standing) {
             findings.push(format!("entry {entry} is pending and not in the stream"));
+        }
+        self.findings.extend(findings);
+    }
+
+    /// Every member of a zset, and every entry of the prioritized lane, is a job whose head says so.
+    fn places(&mut self) {
+        let picture = &self.picture;
+        let mut findings = Vec::new();
+        let zsets = [
+            (&picture.prioritized, Place::Prioritized, "prioritized"),
+            (&picture.completed, Place::Completed, "completed"),
+            (&picture.parked.keys().cloned().collect(), Place::Parked, "parked"),
+        ];
+        for (ids, place, name) in zsets {
+            for id in ids {
+                if self.head(id).is_none_or(|head| head.place != place || head.entry.is_some()) {
+                    findings.push(format!("job {} is {name}, and its head disagrees", shown(id)));
+                }
+            }
+        }
+        for Named { entry, id } in &picture.prioritized_active {
+            if !picture.prioritized_pending.contains(entry) {
+                findings.push(format!("entry {entry} of the prioritized lane is not pending"));
+            }
+            let names_it = |head: &Head| head.place == Place::Prioritized && head.entry == Some(*entry);
+            if !id.as_ref().is_some_and(|id| self.head(id).is_some_and(names_it)) {
+                findings.push(format!("entry {entry} of the prioritized lane is no job's"));
+            }
+        }
+        self.findings.extend(findings);
+    }
+
+    /// Each group has the jobs that are counted for it, and nothing is parked of a group without any.
+    fn groups(&mut self) {
+        let picture = &self.picture;
+        let mut members: HashMap<Vec<u8>, i64> = HashMap::new();
+        for head in picture.guards.values().flatten() {
+            if matches!(head.place, Place::Stream | Place::Prioritized) && !head.group.is_empty() {
+                *members.entry(head.group.clone()).or_default() += 1;
+            }
+        }
+        let mut findings = Vec::new();
+        if members != picture.groups {
+            findings.push(format!("groups are counted as {:?}, and have {members:?}", picture.groups));
+        }
+        if picture.parked.len() as i64 != picture.n_parked {
+            findings.push(format!("{} jobs are parked, counted are {}", picture.parked.len(), picture.n_parked));
+        }
+        for group in picture.parked.values().filter(|group| !members.contains_key(*group)) {
+            findings.push(format!("jobs of group {} are parked, and none of them is at work", shown(group)));
         }
         self.findings.extend(findings);
     }
@@ -207,7 +282,9 @@ impl Audit {
     /// `open` of each import is the number of its jobs that live, and its counts add up.
     fn imports(&mut self) {
         let mut live: HashMap<String, i64> = HashMap::new();
-        for head in self.picture.guards.values().flatten().filter(|head| head.place != Place::Dead) {
+        for head in
+            self.picture.guards.values().flatten().filter(|head| !matches!(head.place, Place::Dead | Place::Completed))
+        {
             if let Some(import) = head.import {
                 *live.entry(import.to_string()).or_default() += 1;
             }
@@ -283,6 +360,11 @@ pub(crate) async fn scan(redis: &mut MultiplexedConnection, prefix: &str) -> Vec
             return found.into_iter().collect();
         }
     }
+}
+
+async fn pending_of(redis: &mut MultiplexedConnection, stream: &str) -> HashSet<EntryId> {
+    let all: StreamPendingCountReply = redis.xpending_count(stream, GROUP, "-", "+", usize::MAX >> 1).await.unwrap();
+    all.ids.iter().map(|entry| entry_id(&entry.id)).collect()
 }
 
 async fn named(redis: &mut MultiplexedConnection, stream: &str) -> Vec<Named> {

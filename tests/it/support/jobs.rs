@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use feedmill::{
-    job::{Envelope, ImportId, JobId, Version},
+    job::{Envelope, ImportId, JobId, Keep, Stored, Version},
     queue::{
-        Events, Queue, Redis,
+        Events, Queue, QueueError, QueueOptions, Redis, Settled,
         enqueue::{Enqueued, FetchScope, NewItem, NewJob},
         feed_memory::{Begin, FinishedFetch, NewValidators, SealedCounts},
         imports::{ImportState, Opening},
-        read::{Delivery, Entry, Reader},
+        read::{Delivery, Entry, Lease, Reader},
+        settle::Done,
     },
 };
 use redis::aio::MultiplexedConnection;
@@ -45,6 +46,12 @@ pub(crate) async fn queue_under(url: &str, prefix: &str) -> Queue {
     Queue::open(&redis, "jobs", Events::Failures).await.unwrap()
 }
 
+/// A queue on the shared Redis with options of its own.
+pub(crate) async fn queue_with(options: QueueOptions) -> Queue {
+    let redis = Redis::connect(&SharedServers::of_this_run().redis_url(), &redis_prefix()).await.unwrap();
+    Queue::open(&redis, "jobs", options).await.unwrap()
+}
+
 /// A connection of its own to the server of a queue, to look at and to break what is there.
 pub(crate) async fn connection(queue: &Queue) -> MultiplexedConnection {
     let client = redis::Client::open(format!("redis://{}", queue.redis().address())).unwrap();
@@ -56,7 +63,16 @@ pub(crate) fn id(bytes: impl AsRef<[u8]>) -> JobId {
 }
 
 pub(crate) fn new_job(job: &JobId) -> NewJob<'static> {
-    NewJob { id: job.clone(), envelope: Envelope { payload: b"{}", ..Envelope::default() }, version: None }
+    NewJob::new(job.clone(), Envelope { payload: b"{}", ..Envelope::default() })
+}
+
+/// Ends jobs as done, each with what its write did.
+pub(crate) async fn done(
+    queue: &Queue,
+    jobs: impl IntoIterator<Item = (Lease, Option<Stored>)>,
+) -> Result<Vec<Settled>, QueueError> {
+    let jobs: Vec<Done> = jobs.into_iter().map(|(lease, stored)| Done { stored, ..Done::new(lease) }).collect();
+    queue.done(&jobs, Keep::Nothing).await
 }
 
 /// Adds a job without a version, as any producer does.
@@ -75,7 +91,7 @@ pub(crate) async fn add_many(queue: &Queue, name: &str, jobs: usize) -> Vec<JobI
 /// Adds a job with a version and a payload of its own.
 pub(crate) async fn add_version(queue: &Queue, job: &str, version: u64, payload: &[u8]) -> Enqueued {
     let envelope = Envelope { payload, ..Envelope::default() };
-    let job = NewJob { id: id(job), envelope, version: Some(Version(version)) };
+    let job = NewJob { version: Some(Version(version)), ..NewJob::new(id(job), envelope) };
     queue.add(&[job], PAYLOAD_MAX).await.unwrap().remove(0)
 }
 
@@ -105,7 +121,8 @@ impl Fetch {
     }
 
     pub(crate) async fn enqueue_payload(&self, queue: &Queue, ids: &[&str], payload: &[u8]) -> Option<Vec<Enqueued>> {
-        let scope = FetchScope { feed: &self.feed, version: self.version, import: self.import };
+        let scope =
+            FetchScope { feed: &self.feed, version: self.version, import: self.import, group: Some(&self.feed) };
         let items: Vec<NewItem<'_>> = ids
             .iter()
             .map(|item| NewItem {

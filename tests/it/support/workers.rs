@@ -3,8 +3,8 @@
 use std::{future::Future, time::Duration};
 
 use feedmill::{
-    job::{JobId, Outcome},
-    queue::{Queue, claim::ClaimLimits, dead_letter::Retention, read::Delivery},
+    job::{JobId, Keep, Outcome},
+    queue::{Queue, claim::ClaimLimits, dead_letter::Retention, limits::Limits, read::Delivery},
     worker::{Adoption, Ended, Growth, Handler, JobHandler, Outage, RetryPolicy, Single, Worker, WorkerOptions},
 };
 use tokio::task::JoinHandle;
@@ -33,6 +33,8 @@ pub(crate) fn options() -> WorkerOptions {
             max_stalled_count: 2,
         },
         shutdown_timeout: Duration::from_secs(5),
+        on_complete: Keep::Nothing,
+        limits: Limits::default(),
         retention: Retention::default(),
         forget: forget_record,
     }
@@ -79,7 +81,7 @@ where
     fn adopt(&self, json: &[u8]) -> Result<Adoption, String> {
         let name: String = serde_json::from_slice(json).map_err(|error| error.to_string())?;
         let id = JobId::new(&name).map_err(|error| error.to_string())?;
-        Ok(Adoption { id, payload: json.to_vec(), fingerprint: None, replaces: true })
+        Ok(Adoption { id, payload: json.to_vec(), fingerprint: None, group: None, replaces: true })
     }
 }
 

@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::options::millis;
+
 /// How the wait grows with the failed attempts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Growth {
     /// Doubles: `delay × 2^(n−1)` after failed attempt n, so the first wait is `delay`.
     Exponential,
@@ -12,13 +17,15 @@ pub enum Growth {
 }
 
 /// The wait after a failed attempt; the same arithmetic as BullMQ's back-off strategies, with a cap.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// How it grows.
     pub growth: Growth,
     /// The wait after the first failed attempt.
+    #[serde(with = "millis")]
     pub delay: Duration,
     /// No wait is longer.
+    #[serde(with = "millis")]
     pub max: Duration,
     /// Share of the wait that is random, 0 to 1: with 0.5 a wait of 10 s is between 5 and 10 s.
     pub jitter: f64,

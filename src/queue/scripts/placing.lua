@@ -1,0 +1,211 @@
+-- Shared by the scripts that move jobs: where a job stands, and how it gets there and away. Behind queue.lua and head.lua.
+--
+-- A script collects while it goes through its jobs, and carries out at its end, in one command each: `drop_left()` what left
+-- the lanes, `apply_groups()` what groups gained and lost, `wake_readers()` what readers must know.
+
+-- The lanes: streams whose pending entries are the active jobs. In the prioritized one every entry is pending, since jobs
+-- with a priority wait in the zset until a worker takes them.
+local LANES = {s = K.stream, p = K.prioritized_active}
+local PRIORITY_STEP = 4294967296 -- a score is priority × this + arrival
+
+-- Adds an entry for a job to the tail of a stream; returns its id as the 10 bytes of a head. Once a client has added an entry
+-- with an enormous id of its own, Redis numbers on from there, and no head could name the entries: then nothing is added, and
+-- the call fails.
+local function add_entry(stream, id)
+  local entry = redis.call('XADD', stream, '*', 'id', id)
+  local ref = packed(entry)
+  if unpacked(ref) ~= entry then
+    redis.call('XDEL', stream, entry)
+    error('entry id ' .. entry .. ' is beyond what a head can name: a client added an entry with an id of its own')
+  end
+  return ref
+end
+
+local function has_entry(stream, bytes)
+  local entry = unpacked(bytes)
+  return #redis.call('XRANGE', stream, entry, entry) > 0
+end
+
+-- Whether the structure that the head names really holds the job: a guard whose job is gone must not block its id.
+local function stands(head, id)
+  local place, entry = string.sub(head, 1, 1), string.sub(head, 2, 11)
+  if place == 's' then
+    return has_entry(K.stream, entry)
+  elseif place == 'd' then
+    return redis.call('ZSCORE', K.delayed, id)
+  elseif place == 'f' then
+    return has_entry(K.dead, entry)
+  elseif place == 'p' and entry ~= NO_ENTRY then
+    return has_entry(K.prioritized_active, entry)
+  elseif place == 'p' then
+    return redis.call('ZSCORE', K.prioritized, id)
+  elseif place == 'c' then
+    return redis.call('ZSCORE', K.completed, id)
+  elseif place == 'g' then
+    local _, group = extras(head)
+    return redis.call('ZSCORE', PARKED .. group, id)
+  end
+end
+
+-- Whether a worker has the job.
+local function is_active(head)
+  local lane, entry = LANES[string.sub(head, 1, 1)], string.sub(head, 2, 11)
+  if not lane or entry == NO_ENTRY then
+    return false
+  end
+  entry = unpacked(entry)
+  local pending = redis.pcall('XPENDING', lane, GROUP, entry, entry, 1)
+  return not pending.err and #pending > 0
+end
+
+-- ── groups: of each at most WINDOW jobs stand in the lanes or the prioritized zset, the rest is parked ──────────────────
+
+local members, members_before, left_groups = {}, {}, {} -- by group: its jobs that are not parked; what they were; who left
+local n_parked = 0 -- parked by this call, less those that came out
+
+local function n_members(group)
+  if not members[group] then
+    members[group] = tonumber(redis.call('HGET', K.groups, group) or 0)
+    members_before[group] = members[group]
+  end
+  return members[group]
+end
+
+local n_prioritized = 0
+
+-- Puts a job where it waits for a worker; returns the front of its head. It has room in its group, if it has one.
+local function wait(id, priority)
+  if priority == 0 then
+    return 's' .. add_entry(K.stream, id)
+  end
+  n_prioritized = n_prioritized + 1
+  local arrival = redis.call('HINCRBY', K.meta, 'prioritized', 1) % PRIORITY_STEP
+  redis.call('ZADD', K.prioritized, whole(priority * PRIORITY_STEP + arrival), id)
+  return 'p' .. NO_ENTRY
+end
+
+-- As `wait`, for a job that has no room in its group yet: where there is none it is parked, in the order of `arrival` (µs).
+local function enter(id, priority, group, arrival)
+  if group ~= '' then
+    if WINDOW > 0 and n_members(group) >= WINDOW then
+      redis.call('ZADD', PARKED .. group, whole(arrival), id)
+      n_parked = n_parked + 1
+      return 'g' .. NO_ENTRY
+    end
+    members[group] = n_members(group) + 1
+  end
+  return wait(id, priority)
+end
+
+-- Puts a job back to waiting that kept its room in its group. `attempts` (one byte) replaces the count.
+local function put_back(key, id, head, attempts)
+  redis.call('SETRANGE', key, 0, wait(id, (extras(head))) .. (attempts or ''))
+end
+
+-- Notes that a job gave up its room in its group.
+local function leave_group(head)
+  local _, group = extras(head)
+  if group ~= '' then
+    members[group] = n_members(group) - 1
+    left_groups[group] = true
+  end
+end
+
+-- Fills the room that jobs left, and writes the numbers down.
+local function apply_groups()
+  local budget = 256
+  for group in pairs(left_groups) do
+    local room = math.min(budget, WINDOW > 0 and WINDOW - members[group] or budget)
+    local ids = room > 0 and redis.call('ZPOPMIN', PARKED .. group, room) or {}
+    for i = 1, #ids, 2 do
+      local key = JOB .. ids[i]
+      local head = read_head(key)
+      n_parked = n_parked - 1
+      if head and string.sub(head, 1, 1) == 'g' then
+        redis.call('SETRANGE', key, 0, wait(ids[i], (extras(head))))
+        members[group] = members[group] + 1
+      else
+        note_loss(K.meta)
+      end
+    end
+    budget = budget - #ids / 2
+  end
+  for group, n in pairs(members) do
+    if n <= 0 then
+      redis.call('HDEL', K.groups, group)
+    elseif n ~= members_before[group] then
+      redis.call('HSET', K.groups, group, n)
+    end
+  end
+  if n_parked ~= 0 then
+    redis.call('HINCRBY', K.meta, 'parked', n_parked)
+  end
+end
+
+-- ── leaving ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+local left = {s = {}, p = {}} -- entries that left the lanes, by the place that heads call them
+
+local function leave_lane(place, entry)
+  local entries = left[place]
+  entries[#entries + 1] = entry
+end
+
+local function drop_entries(stream, entries)
+  if #entries > 0 then
+    redis.call('XACK', stream, GROUP, unpack(entries))
+    redis.call('XDEL', stream, unpack(entries))
+  end
+end
+
+local function drop_left()
+  drop_entries(K.stream, left.s)
+  drop_entries(K.prioritized_active, left.p)
+end
+
+-- Takes a job out of the structure that its head names. What becomes of its guard is for the caller to say.
+local function take_out(id, head)
+  local place, entry = string.sub(head, 1, 1), string.sub(head, 2, 11)
+  if place == 's' or (place == 'p' and entry ~= NO_ENTRY) then
+    leave_lane(place, unpacked(entry))
+    leave_group(head)
+  elseif place == 'p' then
+    redis.call('ZREM', K.prioritized, id)
+    leave_group(head)
+  elseif place == 'd' then
+    redis.call('ZREM', K.delayed, id)
+  elseif place == 'f' then
+    redis.call('XDEL', K.dead, unpacked(entry))
+  elseif place == 'c' then
+    redis.call('ZREM', K.completed, id)
+  elseif place == 'g' then
+    local _, group = extras(head)
+    n_parked = n_parked - redis.call('ZREM', PARKED .. group, id)
+  end
+end
+
+-- ── waking ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+local earliest_due -- before this call; false: none was
+
+-- To be called before anything is delayed.
+local function note_earliest_due()
+  earliest_due = redis.call('ZRANGE', K.delayed, 0, 0, 'WITHSCORES')[2] or false
+end
+
+local function delay(id, due)
+  redis.call('ZADD', K.delayed, whole(due), id)
+end
+
+-- Blocked readers see neither zset: one of them is woken when a job with a priority waits, or one is due earlier than known.
+-- Returns when the earliest is due (ms), if it was noted before and there is one.
+local function wake_readers()
+  local due
+  if earliest_due ~= nil then
+    due = redis.call('ZRANGE', K.delayed, 0, 0, 'WITHSCORES')[2]
+  end
+  if n_prioritized > 0 or (due and (not earliest_due or tonumber(due) < tonumber(earliest_due))) then
+    redis.call('XADD', K.wake, 'MAXLEN', 1, '*', 'due', due or '')
+  end
+  return due
+end

@@ -1,0 +1,32 @@
+-- The front of every script that moves jobs: what its first KEYS and ARGV are (see Call::moving in mod.rs), and the head of
+-- a job. Put in front of those scripts, before the other shared parts, when they are loaded.
+--
+-- KEYS  1 stream (stream) · 2 prioritized:active (stream) · 3 wake (stream) · 4 prioritized (zset) · 5 delayed (zset)
+--       6 dead (stream) · 7 completed (zset) · 8 failures (hash) · 9 groups (hash) · 10 meta (hash) · 11 events (stream)
+--       12 imports:closing (zset) · 13… those of the script
+-- ARGV  1 prefix of the queue's keys · 2 most events kept (0: none are written) · 3 "all", if each step of each job is an
+--       event, else "failures" · 4 window of a group: most of its jobs that may stand in the stream (0: no limit) · 5… those of
+--       the script
+
+local K = {stream = KEYS[1], prioritized_active = KEYS[2], wake = KEYS[3], prioritized = KEYS[4], delayed = KEYS[5],
+  dead = KEYS[6], completed = KEYS[7], failures = KEYS[8], groups = KEYS[9], meta = KEYS[10], events = KEYS[11],
+  closing = KEYS[12]}
+local PREFIX, EVENTS_MAX, ALL_EVENTS, WINDOW = ARGV[1], tonumber(ARGV[2]), ARGV[3] == 'all', tonumber(ARGV[4])
+local OWN_KEYS, OWN_ARGS = 13, 5 -- where those of the script begin
+local JOB, PARKED, LOG, DEDUP, IMPORT = PREFIX .. 'job:', PREFIX .. 'parked:', PREFIX .. 'log:', PREFIX .. 'dedup:',
+  PREFIX .. 'import:'
+
+-- Writes an event: what happened to which job, and more fields.
+local function event(name, id, ...)
+  redis.call('XADD', K.events, 'MAXLEN', '~', EVENTS_MAX, '*', 'event', name, 'jobId', id, ...)
+end
+
+local SERIES_KEPT_MS = 15 * 86400000
+-- Counts what ended in this minute of Redis's clock: "completed" or "failed" jobs.
+local function count_minute(what, n)
+  local minute = math.floor(redis.call('TIME')[1] / 60)
+  local key = PREFIX .. 'series:' .. math.floor(minute / 1440)
+  if redis.call('HINCRBY', key, what .. ':' .. minute % 1440, n) == n then
+    redis.call('PEXPIRE', key, SERIES_KEPT_MS)
+  end
+end
