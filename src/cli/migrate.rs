@@ -60,8 +60,13 @@ pub(super) async fn run(globals: &Globals, command: MigrateCommand) -> anyhow::R
         Migration::find(&source, &args.prefix, &args.queue, queue, target.mapping, target.payload_max_bytes).await?;
     let found = migration.begin().await?;
     let bar = ProgressBar::new(found.movable());
-    anyhow::ensure!(args.dry_run, "this build can only say what it would do: add --dry-run");
-    let report = migration.rehearse(|jobs| bar.inc(jobs)).await?;
+    let report = if args.dry_run {
+        migration.rehearse(|jobs| bar.inc(jobs)).await?
+    } else {
+        // Opening registers the queue, which a dry run must not.
+        Queue::open(&redis, target.name, target.events).await?;
+        migration.run(&found, |jobs| bar.inc(jobs)).await?
+    };
     bar.finish_and_clear();
     print(&args, &target, &found, &report)?;
     Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -129,6 +134,9 @@ fn print(args: &BullmqArgs, target: &Target<'_>, found: &Found, report: &Report)
             "{} jobs were taken by a BullMQ worker while they were moved: they may be done twice",
             report.taken_meanwhile
         ));
+    }
+    if found.queue.is_paused && !args.dry_run && report.rows().iter().any(|(_, tally)| tally.moved > 0) {
+        output::note(&format!("{source} is paused, and so is {} now", target.name));
     }
     let left: Vec<String> = [
         (found.queue.completed, "finished jobs"),

@@ -44,6 +44,7 @@ pub(super) struct Arrival {
     pub(super) id: JobId,
     pub(super) payload: Vec<u8>,
     pub(super) fingerprint: Option<[u8; 7]>,
+    pub(super) group: Option<String>,
     pub(super) name: Option<String>,
     pub(super) enqueued_at: SystemTime,
     pub(super) identity: Identity,
@@ -59,8 +60,10 @@ pub(super) enum Identity {
     Item(Version),
     /// A task for the same feed, which is as good.
     FetchTask,
-    /// Another job.
+    /// Another job, unless it has the same name, payload and time.
     Job,
+    /// Another job, unless it has the same payload: a dead-letter queue holds copies, made later.
+    Copy,
 }
 
 /// How a job will stand here.
@@ -79,6 +82,8 @@ pub(super) enum Standing {
         reason: String,
         /// When.
         at: SystemTime,
+        /// 0: none. Counts once it is redriven.
+        priority: u32,
     },
 }
 
@@ -128,15 +133,15 @@ pub(super) enum Met {
 impl Arrival {
     /// Compares it with a job of its id that is here already.
     pub(super) fn is_met_by(&self, here: &Job) -> Met {
-        let is_this_one =
-            here.payload() == self.payload && here.name == self.name && here.enqueued_at == self.enqueued_at;
+        let has_payload = here.payload() == self.payload;
         match self.identity {
             Identity::Item(version) if here.head.version >= version => Met::Same,
             Identity::Item(_) => Met::Older,
             Identity::FetchTask if here.head.place == Place::Dead => Met::Older,
             Identity::FetchTask => Met::Same,
-            Identity::Job if is_this_one => Met::Same,
-            Identity::Job => Met::Other,
+            Identity::Job if has_payload && here.name == self.name && here.enqueued_at == self.enqueued_at => Met::Same,
+            Identity::Copy if has_payload => Met::Same,
+            Identity::Job | Identity::Copy => Met::Other,
         }
     }
 }
@@ -164,15 +169,9 @@ pub(super) fn arrival(
     let added = Version(content.added_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64);
     // How old the content of a dead letter is, nobody knows: it must never go over something that is there.
     let version = if given_up.is_some() { Version(0) } else { added };
-    let (id, payload, fingerprint, name, identity) = match mapping {
-        Mapping::Items => {
-            let Adoption { id, payload, fingerprint, .. } = adopt_item(data).map_err(Obstacle::Refused)?;
-            (id, payload, fingerprint, None, Identity::Item(version))
-        }
-        Mapping::FetchTasks => {
-            let Adoption { id, payload, .. } = adopt_fetch(data).map_err(Obstacle::Refused)?;
-            (id, payload, None, None, Identity::FetchTask)
-        }
+    let (adoption, name, identity) = match mapping {
+        Mapping::Items => (adopt_item(data).map_err(Obstacle::Refused)?, None, Identity::Item(version)),
+        Mapping::FetchTasks => (adopt_fetch(data).map_err(Obstacle::Refused)?, None, Identity::FetchTask),
         Mapping::AsTheyAre => {
             let id = match (origin, given_up.as_ref().and_then(|given_up| given_up.id.clone())) {
                 (_, Some(original)) => JobId::new(original)?,
@@ -182,37 +181,46 @@ pub(super) fn arrival(
                 _ => JobId::new(&job.id)?,
             };
             let name = Some(content.name.clone()).filter(|name| !name.is_empty());
-            (id, data.to_vec(), None, name, Identity::Job)
+            let adoption = Adoption { id, payload: data.to_vec(), fingerprint: None, group: None, replaces: false };
+            (adoption, name, if given_up.is_some() { Identity::Copy } else { Identity::Job })
         }
     };
+    let Adoption { id, payload, fingerprint, group, .. } = adoption;
     if payload.len() > payload_max_bytes {
         return Err(Obstacle::TooLarge { bytes: payload.len(), limit_bytes: payload_max_bytes });
+    }
+    let mut options = content.options.clone();
+    if mapping != Mapping::AsTheyAre {
+        // Whether items and tasks are kept is for their queue to say.
+        (options.remove_on_complete, options.remove_on_fail) = (None, None);
     }
     let attempts_made = given_up.as_ref().and_then(|given_up| given_up.attempts_made).unwrap_or(content.attempts_made);
     Ok(Arrival {
         id,
         payload,
         fingerprint,
+        group,
         name,
         enqueued_at: content.added_at,
         identity,
         attempts_made: u8::try_from(attempts_made).unwrap_or(u8::MAX),
-        options: content.options.clone(),
+        options,
         standing: standing(content, given_up.as_ref(), origin, read_at),
     })
 }
 
 fn standing(content: &Content, given_up: Option<&GivenUp<'_>>, origin: Origin<'_>, read_at: SystemTime) -> Standing {
+    let priority = content.priority;
     let said = content.failed_reason.clone().or_else(|| content.deferred_failure.clone());
     match (origin, given_up) {
         (Origin::DeadLetterQueue(queue), Some(given_up)) => {
             let reason = given_up.reason.clone().or(said).unwrap_or_else(|| format!("was in {queue}"));
-            Standing::Dead { reason, at: content.given_up_at.unwrap_or(content.added_at) }
+            Standing::Dead { reason, at: content.given_up_at.unwrap_or(content.added_at), priority }
         }
         _ => match (content.given_up_at, &content.deferred_failure) {
-            (Some(at), _) => Standing::Dead { reason: said.unwrap_or_default(), at },
-            (None, Some(reason)) => Standing::Dead { reason: reason.clone(), at: read_at },
-            (None, None) => Standing::Waits { delay: content.delay, priority: content.priority },
+            (Some(at), _) => Standing::Dead { reason: said.unwrap_or_default(), at, priority },
+            (None, Some(reason)) => Standing::Dead { reason: reason.clone(), at: read_at, priority },
+            (None, None) => Standing::Waits { delay: content.delay, priority },
         },
     }
 }
@@ -271,7 +279,9 @@ fn is_of_bullmq(id: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::source_job::SourceKeep;
     use super::*;
+    use crate::job::{Envelope, Head};
 
     const LIMIT: usize = 1000;
 
@@ -353,14 +363,46 @@ mod tests {
         let at = UNIX_EPOCH + Duration::from_secs(50);
         let failed = Content { given_up_at: Some(at), failed_reason: Some("boom".to_owned()), ..content("{}") };
         let failed = becomes("1", failed, Origin::Queue, Mapping::AsTheyAre).expect("moves");
-        assert_eq!(failed.standing, Standing::Dead { reason: "boom".to_owned(), at });
+        assert_eq!(failed.standing, Standing::Dead { reason: "boom".to_owned(), at, priority: 0 });
         let stalled = Content { deferred_failure: Some("stalled too often".to_owned()), ..content("{}") };
         let stalled = becomes("1", stalled, Origin::Queue, Mapping::AsTheyAre).expect("moves");
-        assert_eq!(stalled.standing, Standing::Dead { reason: "stalled too often".to_owned(), at: now() });
+        let at = now();
+        assert_eq!(stalled.standing, Standing::Dead { reason: "stalled too often".to_owned(), at, priority: 0 });
         // It failed once and waits for its next attempt.
         let retried = Content { failed_reason: Some("boom".to_owned()), ..content("{}") };
         let retried = becomes("1", retried, Origin::Queue, Mapping::AsTheyAre).expect("moves");
         assert_eq!(retried.standing, Standing::Waits { delay: Duration::ZERO, priority: 0 });
+    }
+
+    #[test]
+    fn a_job_that_is_here_already_is_told_from_another_one_of_its_id() {
+        let here = |arrival: &Arrival, payload: &[u8], at: u64, version: u64| {
+            let mut value = Head::new(Place::Stream, None, Version(version), None).encode();
+            let enqueued_at = Some(UNIX_EPOCH + Duration::from_secs(at));
+            let name = arrival.name.as_deref();
+            Envelope { payload, enqueued_at, name, ..Envelope::default() }.encode_into(&mut value);
+            Job::decode(arrival.id.clone(), value).expect("readable")
+        };
+        let job = becomes("1", content("{}"), Origin::Queue, Mapping::AsTheyAre).expect("moves");
+        assert_eq!(job.is_met_by(&here(&job, b"{}", 7, 1)), Met::Same);
+        assert_eq!(job.is_met_by(&here(&job, b"{}", 8, 1)), Met::Other);
+        assert_eq!(job.is_met_by(&here(&job, b"[]", 7, 1)), Met::Other);
+        let copy = becomes("x", content("{}"), Origin::DeadLetterQueue("q_dlq"), Mapping::AsTheyAre).expect("moves");
+        assert_eq!(copy.is_met_by(&here(&copy, b"{}", 3, 1)), Met::Same);
+        assert_eq!(copy.is_met_by(&here(&copy, b"[]", 7, 1)), Met::Other);
+        let item = becomes("1", content(r#"{"source":"s","guid":"g"}"#), Origin::Queue, Mapping::Items).expect("moves");
+        assert_eq!(item.is_met_by(&here(&item, b"", 0, 7_000_000)), Met::Same);
+        assert_eq!(item.is_met_by(&here(&item, b"", 0, 6_999_999)), Met::Older);
+    }
+
+    #[test]
+    fn retention_is_taken_over_only_where_the_queue_has_none_of_its_own() {
+        let options =
+            SourceOptions { attempts: Some(4), remove_on_fail: Some(SourceKeep::Nothing), ..Default::default() };
+        let job = Content { options: options.clone(), ..content(r#"{"source":"s","guid":"g"}"#) };
+        let item = becomes("1", job.clone(), Origin::Queue, Mapping::Items).expect("moves");
+        assert_eq!(item.options, SourceOptions { attempts: Some(4), ..Default::default() });
+        assert_eq!(becomes("1", job, Origin::Queue, Mapping::AsTheyAre).expect("moves").options, options);
     }
 
     #[test]

@@ -7,8 +7,7 @@
 //! ```
 //!
 //! Called by `feedmill migrate bullmq`. Reads pages of bounded size ([`source`]), says what each job becomes
-//! ([`mapping`], pure), takes a page in ([`target`]), and only then removes it from BullMQ, in one script. What failed
-//! goes first: a newer job of the same item then takes over its dead letter, as anywhere.
+//! ([`mapping`], pure), takes a page in ([`target`]), and only then removes it from BullMQ, in one script.
 //!
 //! *Crash:* between taking in and removing, a page stands in both. Run again, its jobs are found to be here already, and
 //! only the removal is made up for. Whatever was not reached yet is in BullMQ, untouched.
@@ -19,6 +18,7 @@ mod keys;
 mod mapping;
 mod source;
 mod source_job;
+mod target;
 mod walk;
 
 pub use keys::Structure;

@@ -147,8 +147,8 @@ impl SourceJob {
             },
             priority: match structure {
                 Structure::Prioritized => (score / PRIORITY_STEP) as u32,
-                Structure::Delayed => count(&priority),
-                _ => 0,
+                Structure::Delayed | Structure::Failed => count(&priority),
+                Structure::Wait | Structure::Paused => 0,
             },
             // Versions before 5 called it attemptsMade.
             attempts_made: count(if attempts_made.is_some() { &attempts_made } else { &attempts_made_before }),

@@ -7,7 +7,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::keys::Structure;
 use super::mapping::{Arrival, Mapping, Met, Obstacle, Origin, arrival};
-use super::source::{Page, Source, Survey};
+use super::source::{Page, Removed, Source, Survey};
+use super::target::{self, TakenIn};
 use super::{DEAD_LETTER_QUEUE_SUFFIX, MigrateError};
 use crate::job::JobId;
 use crate::queue::{Queue, Redis};
@@ -214,6 +215,67 @@ impl Migration {
         Ok(report)
     }
 
+    /// Moves everything that can be moved. `progress` is told how many jobs were looked at.
+    ///
+    /// What was paused stays paused: if BullMQ's queue is, ours is paused before the first job is in.
+    ///
+    /// # Errors
+    /// [`MigrateError`]: what was moved so far is here, the rest is in BullMQ; run it again.
+    pub async fn run(&self, found: &Found, mut progress: impl FnMut(u64)) -> Result<Report, MigrateError> {
+        let mut report = Report::default();
+        let mut must_pause = found.queue.is_paused;
+        for station in self.stations() {
+            let mut stay = 0;
+            loop {
+                let page = station.source.read_page(station.structure, stay).await?;
+                if page.jobs.is_empty() {
+                    break;
+                }
+                let stayed_before = report.tally(station.part).stay;
+                let arrivals = self.sort_out(station, &page, &mut report);
+                if must_pause && !arrivals.is_empty() {
+                    self.target.pause().await?;
+                    must_pause = false;
+                }
+                self.move_in(station, arrivals, &mut report).await?;
+                stay += (report.tally(station.part).stay - stayed_before) as usize;
+                progress(page.jobs.len() as u64);
+            }
+        }
+        Ok(report)
+    }
+
+    /// Takes jobs in, then removes them from BullMQ. *Crash:* between the two they stand in both; the next run finds
+    /// them here, and makes up for the removal.
+    async fn move_in(
+        &self,
+        station: Station<'_>,
+        arrivals: Vec<(&[u8], Arrival)>,
+        report: &mut Report,
+    ) -> Result<(), MigrateError> {
+        let (ids, arrivals): (Vec<&[u8]>, Vec<Arrival>) = arrivals.into_iter().unzip();
+        let taken_in = target::take_in(&self.target, &arrivals, self.payload_max_bytes).await?;
+        let (mut to_remove, mut moved) = (Vec::with_capacity(ids.len()), 0);
+        for (id, taken_in) in ids.into_iter().zip(taken_in) {
+            match taken_in {
+                TakenIn::Moved => {
+                    moved += 1;
+                    to_remove.push(id);
+                }
+                TakenIn::Duplicate => {
+                    report.tally(station.part).duplicates += 1;
+                    to_remove.push(id);
+                }
+                TakenIn::IdInUse => report.note_obstacle(station, id, &Obstacle::IdInUse),
+                TakenIn::Refused(reason) => report.note_obstacle(station, id, &Obstacle::Refused(reason)),
+            }
+        }
+        report.tally(station.part).moved += moved;
+        let removed = station.source.remove(station.structure, &to_remove).await?;
+        report.taken_meanwhile += removed.iter().filter(|removed| **removed == Removed::Gone).count() as u64;
+        Ok(())
+    }
+
     /// What the jobs of a page become, with their ids in BullMQ; those that stay are noted.
     fn sort_out<'p>(&self, station: Station<'_>, page: &'p Page, report: &mut Report) -> Vec<(&'p [u8], Arrival)> {
         let mut arrivals = Vec::with_capacity(page.jobs.len());
@@ -226,27 +288,24 @@ impl Migration {
         arrivals
     }
 
-    /// The structures in the order in which they are emptied: what failed first, so that a newer job of the same item
-    /// takes over its dead letter.
+    /// The structures in the order in which they are emptied. What failed goes first, so that a newer job of the same item
+    /// takes over its dead letter; the dead-letter queue last, because it holds copies, which give way to everything.
     fn stations(&self) -> Vec<Station<'_>> {
         let here = |structure, part| Station { source: &self.source, origin: Origin::Queue, structure, part };
-        let mut stations = vec![here(Structure::Failed, Part::Failed)];
-        if let Some((name, source)) = &self.dead_letter_queue {
-            let all =
-                [Structure::Failed, Structure::Wait, Structure::Paused, Structure::Prioritized, Structure::Delayed];
-            stations.extend(all.map(|structure| Station {
-                source,
-                origin: Origin::DeadLetterQueue(name),
-                structure,
-                part: Part::DeadLetterQueue,
-            }));
-        }
-        stations.extend([
+        let mut stations = vec![
+            here(Structure::Failed, Part::Failed),
             here(Structure::Wait, Part::Waiting),
             here(Structure::Paused, Part::Waiting),
             here(Structure::Prioritized, Part::Prioritized),
             here(Structure::Delayed, Part::Delayed),
-        ]);
+        ];
+        if let Some((name, source)) = &self.dead_letter_queue {
+            let origin = Origin::DeadLetterQueue(name);
+            let all =
+                [Structure::Failed, Structure::Wait, Structure::Paused, Structure::Prioritized, Structure::Delayed];
+            let part = Part::DeadLetterQueue;
+            stations.extend(all.map(|structure| Station { source, origin, structure, part }));
+        }
         stations
     }
 }

@@ -19,7 +19,6 @@ pub(crate) enum Version {
 
 /// BullMQ under a key prefix of its own. Its processes end with it.
 pub(crate) struct BullMq {
-    version: Version,
     prefix: String,
     child: Child,
     commands: ChildStdin,
@@ -47,11 +46,7 @@ impl BullMq {
             .spawn()
             .unwrap();
         let (commands, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        Self { version, prefix, child, commands, answers }
-    }
-
-    pub(crate) fn version(&self) -> Version {
-        self.version
+        Self { prefix, child, commands, answers }
     }
 
     /// What its keys begin with.
