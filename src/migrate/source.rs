@@ -248,6 +248,18 @@ mod tests {
     }
 
     #[test]
+    fn scripts_say_what_goes_in_and_out_and_ask_for_nothing_unbounded() {
+        for script in [include_str!("scripts/read_page.lua"), include_str!("scripts/remove.lua")] {
+            for part in ["-- KEYS  1 ", "-- ARGV  1 ", "-- Returns "] {
+                assert!(script.contains(part), "{part:?} is missing");
+            }
+            for command in ["'KEYS'", "'SMEMBERS'", "'HGETALL'", "'SCAN'"] {
+                assert!(!script.contains(command), "{command}");
+            }
+        }
+    }
+
+    #[test]
     fn letters_are_decoded_strictly() {
         assert_eq!(decode_letters(b"RG", 2).expect("as promised"), [Removed::Removed, Removed::Gone]);
         assert!(decode_letters(b"R", 2).is_err(), "one is missing");

@@ -256,7 +256,7 @@ mod tests {
     fn what_a_job_is_and_where_it_stands_comes_from_hash_and_score() {
         let waiting = content(&[(5, r#"{"a": 1.0}"#), (9, "2"), (11, "boom")], Structure::Wait);
         assert_eq!((waiting.name.as_str(), waiting.data.as_slice()), ("import", &br#"{"a": 1.0}"#[..]));
-        assert_eq!(waiting.added_at, UNIX_EPOCH + Duration::from_millis(1_795_492_000_000));
+        assert_eq!(waiting.added_at, UNIX_EPOCH + Duration::from_secs(1_795_492_000));
         assert_eq!((waiting.attempts_made, waiting.failed_reason.as_deref()), (2, Some("boom")));
         assert_eq!((waiting.delay, waiting.priority), (Duration::ZERO, 0));
 
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(overdue.delay, Duration::ZERO);
 
         let failed = content(&[(1, "1795492693000"), (11, "boom")], Structure::Failed);
-        assert_eq!(failed.given_up_at, Some(UNIX_EPOCH + Duration::from_millis(1_795_492_693_000)));
+        assert_eq!(failed.given_up_at, Some(UNIX_EPOCH + Duration::from_secs(1_795_492_693)));
         assert_eq!(waiting.given_up_at, None);
     }
 

@@ -200,13 +200,12 @@ impl Migration {
                 let ids: Vec<JobId> = arrivals.iter().map(|(_, arrival)| arrival.id.clone()).collect();
                 let living = self.target.jobs(&ids).await?;
                 for ((id, arrival), lives) in arrivals.into_iter().zip(living) {
-                    match lives.map(|job| arrival.is_met_by(&job)) {
+                    let met = lives.map(|job| arrival.is_met_by(&job));
+                    let tally = report.tally(station.part);
+                    match met {
                         Some(Met::Other) => report.note_obstacle(station, id, &Obstacle::IdInUse),
-                        Some(Met::Same) => report.tally(station.part).duplicates += 1,
-                        Some(Met::Older) | None if moved.insert(xxh3_64(arrival.id.as_bytes())) => {
-                            report.tally(station.part).moved += 1;
-                        }
-                        Some(Met::Older) | None => report.tally(station.part).duplicates += 1,
+                        Some(Met::Older) | None if moved.insert(xxh3_64(arrival.id.as_bytes())) => tally.moved += 1,
+                        Some(Met::Same | Met::Older) | None => tally.duplicates += 1,
                     }
                 }
                 progress(page.jobs.len() as u64);

@@ -70,20 +70,20 @@ impl BullMq {
 
     /// Calls a method of the queue.
     #[track_caller]
-    pub(crate) fn queue(&mut self, queue: &str, method: &str, args: Value) -> Value {
+    pub(crate) fn queue(&mut self, queue: &str, method: &str, args: &Value) -> Value {
         self.call(&json!({"do": "queue", "queue": queue, "method": method, "args": args}))
     }
 
     /// Calls a method of a job.
     #[track_caller]
-    pub(crate) fn job(&mut self, queue: &str, id: &str, method: &str, args: Value) -> Value {
+    pub(crate) fn job(&mut self, queue: &str, id: &str, method: &str, args: &Value) -> Value {
         self.call(&json!({"do": "job", "queue": queue, "id": id, "method": method, "args": args}))
     }
 
     /// Adds a job; returns its id.
     #[track_caller]
     pub(crate) fn add(&mut self, queue: &str, data: &Value, options: &Value) -> String {
-        self.queue(queue, "add", json!(["work", data, options]))["id"].as_str().unwrap().to_owned()
+        self.queue(queue, "add", &json!(["work", data, options]))["id"].as_str().unwrap().to_owned()
     }
 
     /// Adds jobs, each as `(data, options)`; returns their ids.
@@ -93,7 +93,7 @@ impl BullMq {
             jobs.into_iter().map(|(data, options)| json!({"name": "work", "data": data, "opts": options})).collect();
         let mut ids = Vec::with_capacity(jobs.len());
         for piece in jobs.chunks(1000) {
-            let added = self.queue(queue, "addBulk", json!([piece]));
+            let added = self.queue(queue, "addBulk", &json!([piece]));
             ids.extend(added.as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().to_owned()));
         }
         ids
@@ -102,7 +102,7 @@ impl BullMq {
     /// Counts by state, under BullMQ's names.
     #[track_caller]
     pub(crate) fn counts(&mut self, queue: &str) -> Value {
-        self.queue(queue, "getJobCounts", json!([]))
+        self.queue(queue, "getJobCounts", &json!([]))
     }
 
     /// Starts the worker of a queue, which works when it is told to.
