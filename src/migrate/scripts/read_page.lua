@@ -32,11 +32,8 @@ end
 
 -- Its parent waits for it, or it has children or had them.
 local function belongs_to_a_flow(key, parent)
-  local ends = {':dependencies', ':processed', ':failed', ':unsuccessful'}
-  for at, ending in ipairs(ends) do
-    ends[at] = key .. ending
-  end
-  return parent or redis.call('EXISTS', unpack(ends)) > 0
+  return parent or redis.call('EXISTS', key .. ':dependencies', key .. ':processed', key .. ':failed',
+    key .. ':unsuccessful') > 0
 end
 
 -- As BullMQ tells the run that its scheduler waits for from earlier ones.
@@ -50,15 +47,13 @@ local page, bytes = {string.format('%.0f', time[1] * 1000 + math.floor(time[2] /
 local found = members()
 for at = 1, #found, 2 do
   local id, key = found[at], prefix .. found[at]
-  local size = redis.pcall('HSTRLEN', key, 'data')
-  size = tonumber(size) or 0 -- a key of another type is no job
-  if bytes > 0 and bytes + size > most_bytes then
-    break
-  end
-  bytes = bytes + size
   local values = redis.pcall('HMGET', key, unpack(FIELDS))
-  if values.err then
+  if values.err then -- a key of another type is no job
     values = {}
+  end
+  bytes = bytes + #(values[2] or '')
+  if at > 1 and bytes > most_bytes then
+    break
   end
   local row = {id, found[at + 1]}
   row[3] = values[2] and belongs_to_a_flow(key, values[10]) and '1' or false
