@@ -18,7 +18,7 @@ use crate::pulse::Pulse;
 use crate::queue::claim::ClaimLimits;
 use crate::queue::dead_letter::Retention;
 use crate::queue::limits::Limits;
-use crate::queue::{Events, Queue, QueueError, Redis};
+use crate::queue::{Events, Queue, QueueError, QueueOptions, Redis};
 use crate::store::{Store, StoreError};
 use crate::worker::{Ended, Growth, RetryPolicy, Single, Worker, WorkerOptions};
 
@@ -84,6 +84,23 @@ impl Queues {
             import: Queue::open(&redis, &config.import_queue.name, events(&config.import_queue)).await?,
             fetch: Queue::open(&redis, &config.fetch_queue.name, events(&config.fetch_queue)).await?,
         })
+    }
+
+    /// The queue of this name: one of the two, or any other that is in the registry; `None` when there is none.
+    ///
+    /// Of another program's queue nothing is configured here: it is opened with the default options.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    pub async fn named(&self, name: &str) -> Result<Option<Queue>, QueueError> {
+        if let Some(own) = [&self.import, &self.fetch].into_iter().find(|queue| queue.name() == name) {
+            return Ok(Some(own.clone()));
+        }
+        let redis = self.import.redis();
+        if !redis.has_queue(name).await? {
+            return Ok(None);
+        }
+        Queue::open(redis, name, QueueOptions::default()).await.map(Some)
     }
 }
 

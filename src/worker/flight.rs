@@ -4,6 +4,8 @@
 //! the [`Gate`] stops reading meanwhile. *Panic:* a failed attempt of the job that causes it; to find it, the jobs of the
 //! batch are handled one by one.
 //!
+//! *Lost:* a handler whose jobs are all somebody else's by now is told, and stopped if it goes on nevertheless.
+//!
 //! *Crash after the handler:* the jobs are pending and are handled again, which the handler makes harmless.
 
 use std::sync::Arc;
@@ -24,6 +26,8 @@ use crate::queue::settle::{BackOff, Burial, Done};
 
 /// First and longest pause between two tries during an outage.
 const OUTAGE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How long a handler may go on with jobs that are not its worker's any more: time to end in good order.
+const LOST_GRACE: Duration = Duration::from_secs(5);
 
 /// Closed while a flight waits for an outage to end: nothing is read then.
 #[derive(Clone, Debug)]
@@ -119,7 +123,12 @@ enum Silence {
     Broke(String),
     /// It took longer than `job_timeout`.
     TimedOut(String),
+    /// It went on although none of the jobs is the worker's any more.
+    Lost,
 }
+
+/// What is said of a job that is not ours any more; nobody hears it.
+const LOST: &str = "the lease was lost";
 
 /// Hands the batch in once; one outcome per job.
 async fn handle_once<H: Handler>(
@@ -132,6 +141,7 @@ async fn handle_once<H: Handler>(
         Ok(said) => said,
         // One by one they would take as long again, each.
         Err(Silence::TimedOut(reason)) => Ok(retry(reason)),
+        Err(Silence::Lost) => Ok(retry(LOST.to_owned())),
         Err(Silence::Broke(reason)) if batch.len() == 1 => Ok(retry(reason)),
         Err(Silence::Broke(_)) => {
             let mut outcomes = Vec::with_capacity(batch.len());
@@ -140,11 +150,20 @@ async fn handle_once<H: Handler>(
                 match supervised(parts, handler, alone).await {
                     Ok(said) => outcomes.extend(said?),
                     Err(Silence::Broke(reason) | Silence::TimedOut(reason)) => outcomes.push(Outcome::Retry(reason)),
+                    Err(Silence::Lost) => outcomes.push(Outcome::Retry(LOST.to_owned())),
                 }
             }
             Ok(outcomes)
         }
     }
+}
+
+/// Waits until none of the jobs is the worker's any more, and then for as long as the handler may go on.
+async fn all_lost(batch: &[Delivery]) {
+    for delivery in batch {
+        delivery.cancelled.cancelled().await;
+    }
+    tokio::time::sleep(LOST_GRACE).await;
 }
 
 /// Runs the handler on a task of its own, within the time limit.
@@ -153,14 +172,26 @@ async fn supervised<H: Handler>(
     handler: &Arc<H>,
     batch: Arc<[Delivery]>,
 ) -> Result<Result<Vec<Outcome>, Outage>, Silence> {
-    let (handler, jobs) = (handler.clone(), batch.len());
+    let (handler, handled, jobs) = (handler.clone(), batch.clone(), batch.len());
+    // A batch has one time for all of its jobs: that of the queue.
+    let own_limit = match &batch[..] {
+        [alone] => alone.job.options.as_ref().and_then(|options| options.timeout),
+        _ => None,
+    };
     // Stopped when the flight that waits for it is dropped.
-    let mut task = AbortOnDropHandle::new(tokio::spawn(async move { handler.handle(&batch).await }));
-    let joined = match parts.options.job_timeout {
-        None => (&mut task).await,
-        Some(limit) => tokio::time::timeout(limit, &mut task).await.map_err(|_| {
-            Silence::TimedOut(format!("no result within job_timeout ({})", humantime::format_duration(limit)))
-        })?,
+    let mut task = AbortOnDropHandle::new(tokio::spawn(async move { handler.handle(&handled).await }));
+    let in_time = async {
+        match own_limit.or(parts.options.job_timeout) {
+            None => Ok((&mut task).await),
+            Some(limit) => tokio::time::timeout(limit, &mut task).await.map_err(|_| {
+                Silence::TimedOut(format!("no result within job_timeout ({})", humantime::format_duration(limit)))
+            }),
+        }
+    };
+    let joined = tokio::select! {
+        biased;
+        joined = in_time => joined?,
+        () = all_lost(&batch) => return Err(Silence::Lost),
     };
     match joined {
         Ok(Ok(outcomes)) if outcomes.len() != jobs => {
@@ -183,6 +214,10 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 async fn settle(parts: &Parts, batch: &[Delivery], outcomes: Vec<Outcome>) {
     let (mut done, mut back_off, mut burials) = (Vec::new(), Vec::new(), Vec::new());
     for (delivery, outcome) in batch.iter().zip(outcomes) {
+        if delivery.cancelled.is_cancelled() {
+            parts.metrics.lost.increment(1);
+            continue;
+        }
         let (lease, attempt) = (delivery.lease.clone(), delivery.job.attempt());
         let (options, own) = (&parts.options, delivery.job.options.as_deref());
         let attempts = own.and_then(|own| own.attempts).unwrap_or(options.attempts);

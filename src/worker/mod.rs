@@ -79,6 +79,36 @@ pub struct WorkerOptions {
     pub forget: fn(&JobId) -> [u8; 16],
 }
 
+impl Default for WorkerOptions {
+    /// Those of the fetch queue in `streams.toml`, without a time limit.
+    fn default() -> Self {
+        Self {
+            concurrency: 10,
+            batch_size: 1,
+            flush: Duration::from_secs(3),
+            buffer_bytes: 64 * 1024 * 1024,
+            attempts: 3,
+            retry_policy: RetryPolicy {
+                growth: Growth::Exponential,
+                delay: Duration::from_secs(1),
+                max: Duration::from_hours(1),
+                jitter: 0.0,
+            },
+            job_timeout: None,
+            claim: ClaimLimits {
+                lock_duration: Duration::from_secs(30),
+                stalled_interval: Duration::from_secs(30),
+                max_stalled_count: 2,
+            },
+            shutdown_timeout: Duration::from_secs(25),
+            on_complete: Keep::Nothing,
+            retention: Retention::default(),
+            limits: Limits::default(),
+            forget: |_| [0; 16],
+        }
+    }
+}
+
 /// What a worker leaves behind when it ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {

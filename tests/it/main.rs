@@ -19,6 +19,7 @@ mod dead_letter;
 mod schedulers;
 mod consumers;
 mod worker;
+mod library;
 mod model;
 mod store;
 
