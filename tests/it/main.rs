@@ -38,5 +38,6 @@ mod metrics;
 
 mod cli;
 mod schedulers_cli;
+mod migrate;
 mod http_api;
 mod demo;
