@@ -16,6 +16,7 @@ mod claim;
 mod pause;
 mod backoff;
 mod dead_letter;
+mod operate;
 mod schedulers;
 mod schedule_loop;
 mod consumers;
