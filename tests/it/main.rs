@@ -18,6 +18,7 @@ mod backoff;
 mod dead_letter;
 mod operate;
 mod schedulers;
+mod schedule_loop;
 mod consumers;
 mod worker;
 mod library;
@@ -37,5 +38,7 @@ mod embedded;
 mod metrics;
 
 mod cli;
+mod schedulers_cli;
+mod migrate;
 mod http_api;
 mod demo;
