@@ -23,6 +23,7 @@ mod consumers;
 mod worker;
 mod library;
 mod model;
+mod differential;
 mod store;
 
 mod happy_path;
