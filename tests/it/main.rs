@@ -20,6 +20,7 @@ mod operate;
 mod schedulers;
 mod schedule_loop;
 mod consumers;
+mod look;
 mod worker;
 mod library;
 mod model;
