@@ -58,8 +58,7 @@ const LONG: Duration = Duration::from_hours(2);
 /// How far two clocks readings in one step may be apart on a loaded machine.
 const STEP: Duration = Duration::from_mins(1);
 /// The states both count.
-const STATES: [&str; 7] =
-    ["active", "completed", "delayed", "failed", "prioritized", "waiting", "waiting-children"];
+const STATES: [&str; 7] = ["active", "completed", "delayed", "failed", "prioritized", "waiting", "waiting-children"];
 
 /// One queue in both.
 struct Pair {
@@ -351,7 +350,11 @@ impl Pair {
         // STALLED_OVER_THE_LIMIT: for BullMQ it was an attempt of the worker that failed it.
         let stalled_to_death = look["failedReason"] == STALLED && state == "failed";
         let attempts = look["attemptsMade"].as_u64().unwrap() - u64::from(stalled_to_death);
-        assert_eq!((u64::from(head.attempts), u64::from(head.priority)), (attempts, look["priority"].as_u64().unwrap()), "{job}: {look}");
+        assert_eq!(
+            (u64::from(head.attempts), u64::from(head.priority)),
+            (attempts, look["priority"].as_u64().unwrap()),
+            "{job}: {look}"
+        );
         let data: Value = serde_json::from_slice(found.job.payload()).unwrap();
         assert_eq!(data, look["data"], "{job}");
         match &found.state {
@@ -524,9 +527,7 @@ impl Op {
                 Self::Settle(held[random.usize(0..held.len())].clone(), ends[random.usize(0..ends.len())])
             }
             // STALLS_WHILE_PAUSED: ours are taken over when the queue goes on.
-            19 if !held.is_empty() && !is_paused => {
-                Self::Stall(held.into_iter().filter(|_| random.bool()).collect())
-            }
+            19 if !held.is_empty() && !is_paused => Self::Stall(held.into_iter().filter(|_| random.bool()).collect()),
             20..22 => Self::Promote(job),
             22..24 => Self::Remove(job),
             24..26 => Self::Retry(job),
