@@ -30,6 +30,9 @@ pub mod store;
 pub mod import;
 pub mod pipeline;
 
+// taking over the queues of BullMQ
+pub mod migrate;
+
 // what others ask over HTTP
 pub mod http;
 

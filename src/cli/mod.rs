@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod fetch;
 mod import;
+mod migrate;
 mod output;
 mod parse;
 mod queue;
@@ -92,6 +93,9 @@ enum Command {
     /// Look at, make and remove jobs that are added again and again
     #[command(subcommand)]
     Schedulers(schedulers::SchedulersCommand),
+    /// Take over the jobs of another system
+    #[command(subcommand)]
+    Migrate(migrate::MigrateCommand),
     /// Look at and check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -135,6 +139,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Import(command) => import::run(&globals, command).await,
         Command::Queue(command) => queue::run(&globals, command).await,
         Command::Schedulers(command) => schedulers::run(&globals, command).await,
+        Command::Migrate(command) => migrate::run(&globals, command).await,
         Command::Config(command) => config::run(&globals, command),
         Command::Bench(args) => bench::run(&globals, args).await,
         Command::Demo(command) => demo::run(command).await,

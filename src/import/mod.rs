@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use feeds::{ConfiguredFeeds, Feeds};
 pub use fetch_feed::FetchFeed;
 pub use history::{HistoryError, find_import, import_json, list_imports};
+pub(crate) use plain::{adopt_fetch, adopt_item};
 pub use record::{Recorder, import_record};
 pub use scheduler::{Scheduler, Synced};
 pub use start::{StartError, StartRequest, Started, start, start_due};

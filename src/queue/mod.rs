@@ -132,13 +132,21 @@ impl Queue {
     /// # Errors
     /// [`QueueError`] when the name is none, or Redis does not answer.
     pub async fn open(redis: &Redis, name: &str, options: impl Into<QueueOptions>) -> Result<Self, QueueError> {
-        let keys = Keys::new(redis.prefix(), name)?;
-        let queue = Self { inner: Arc::new(Inner { redis: redis.clone(), keys, options: options.into() }) };
+        let queue = Self::unopened(redis, name, options)?;
         queue.ensure_group().await?;
         let registered =
             redis::cmd("SADD").arg(queue.keys().registry()).arg(name).query_async::<()>(&mut queue.connection()).await;
         registered.map_err(|cause| QueueError::from_redis("SADD", cause))?;
         Ok(queue)
+    }
+
+    /// A queue as it is, for those who only look: nothing is written, and it may not exist.
+    ///
+    /// # Errors
+    /// [`QueueError::Name`].
+    pub fn unopened(redis: &Redis, name: &str, options: impl Into<QueueOptions>) -> Result<Self, QueueError> {
+        let keys = Keys::new(redis.prefix(), name)?;
+        Ok(Self { inner: Arc::new(Inner { redis: redis.clone(), keys, options: options.into() }) })
     }
 
     /// Its name.

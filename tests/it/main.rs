@@ -16,6 +16,7 @@ mod claim;
 mod pause;
 mod backoff;
 mod dead_letter;
+mod operate;
 mod schedulers;
 mod schedule_loop;
 mod consumers;
@@ -38,5 +39,6 @@ mod metrics;
 
 mod cli;
 mod schedulers_cli;
+mod migrate;
 mod http_api;
 mod demo;

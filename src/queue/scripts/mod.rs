@@ -49,6 +49,7 @@ scripts! {
     BACK_OFF = ["head", "queue", "placing"] "back_off";
     PROMOTE = ["head", "queue", "imports", "placing", "burial"] "promote";
     BURY = ["head", "queue", "imports", "placing", "burial", "envelope", "forgetting", "discarding"] "bury";
+    ENQUEUE_DEAD = ["head", "queue", "imports", "placing"] "enqueue_dead";
     BURY_ENTRY = ["head", "queue", "imports", "placing", "burial"] "bury_entry";
     REDRIVE = ["head", "queue", "imports", "placing", "revival"] "redrive";
     RETRY = ["head", "queue", "imports", "placing", "states", "revival"] "retry";
