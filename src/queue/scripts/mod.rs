@@ -73,6 +73,10 @@ scripts! {
     SET_LIMITS = ["head", "gate"] "set_limits";
     COUNTS = ["head", "queue"] "counts";
     FIND = ["head", "queue", "placing"] "find";
+    LIST = ["head", "queue", "brief"] "list";
+    SET_PROGRESS = ["head", "queue"] "set_progress";
+    ADD_LOG = ["head", "queue"] "add_log";
+    CONSUMERS = ["head"] "consumers";
     HEARTBEAT = ["head"] "heartbeat";
     REAP_CONSUMERS = ["head"] "reap_consumers";
     OPEN_IMPORTS = ["head", "imports"] "open_imports";
