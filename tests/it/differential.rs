@@ -49,6 +49,7 @@ const MEANT: &[&str] = &[
     EXHAUSTED_EVENT,
     PROMOTE_ALL,
     RETRY_AT_ONCE,
+    PREV_OF_REMOVED,
 ];
 const ID_OF_A_FAILED_JOB: &str = "id of a failed job";
 const REDRIVE: &str = "redrive";
@@ -64,6 +65,7 @@ const DELAYED_EVENT: &str = "event `delayed`";
 const EXHAUSTED_EVENT: &str = "event `retries-exhausted`";
 const PROMOTE_ALL: &str = "priority of a job that is promoted or retried with all";
 const RETRY_AT_ONCE: &str = "retry without a wait";
+const PREV_OF_REMOVED: &str = "`prev` of event `removed`";
 const REMOVED_EVENTS: &str = "events of `clean` and `drain`";
 
 /// What both say when a job stalled too often.
@@ -469,6 +471,11 @@ impl Pair {
                     theirs.insert(at, (theirs[at].0.clone(), "delayed".to_owned(), BTreeMap::new()));
                 }
             }
+            // PREV_OF_REMOVED: BullMQ has the name of its list there.
+            Op::Remove(_) => {
+                let waited = theirs.iter_mut().filter(|event| event.2.get("prev").is_some_and(|prev| prev == "wait"));
+                waited.for_each(|event| drop(event.2.insert("prev", "waiting".to_owned())));
+            }
             // EXHAUSTED_EVENT: no attempt was left either, but that is not why it was given up.
             Op::Settle(_, Ends::Unrecoverable) => theirs.retain(|event| event.1 != "retries-exhausted"),
             _ => {}
@@ -618,39 +625,29 @@ enum Op {
 
 impl Op {
     fn random(random: &mut fastrand::Rng, pair: &Pair, is_paused: bool) -> Self {
-        let job = format!("job-{}", random.u8(0..10));
+        let job = format!("job-{}", random.u8(0..8));
         let held: Vec<String> = pair.held.keys().cloned().collect();
         let priority = if random.bool() { 0 } else { random.u32(1..5) };
         let minutes = Duration::from_mins(random.u64(10..100));
-        match random.u8(0..32) {
-            0..8 => {
-                let growth = if random.bool() { Growth::Exponential } else { Growth::Fixed };
-                let add = Add {
-                    delay: if random.u8(0..3) == 0 { minutes } else { Duration::ZERO },
-                    priority,
-                    attempts: random.bool().then(|| random.u8(1..4)),
-                    backoff: random.bool().then_some((growth, minutes)),
-                };
-                Self::Add(job, add)
-            }
-            8..12 => Self::TakeAll,
-            12..19 if !held.is_empty() => {
+        match random.u8(0..40) {
+            0..6 => Self::TakeAll,
+            6..18 if !held.is_empty() => {
                 let ends = [Ends::Done, Ends::Throws, Ends::Throws, Ends::Unrecoverable, Ends::Later];
                 Self::Settle(held[random.usize(0..held.len())].clone(), ends[random.usize(0..ends.len())])
             }
             // STALLS_WHILE_PAUSED: ours are taken over when the queue goes on.
-            19 if !held.is_empty() && !is_paused => {
+            18..20 if !held.is_empty() && !is_paused => {
                 Self::Stall(held.into_iter().filter(|_| random.bool()).collect())
             }
             20..22 => Self::Promote(job),
-            22..24 => Self::Remove(job),
-            24..26 => Self::Retry(job),
+            22 => Self::Remove(job),
+            23..26 => Self::Retry(job),
             26 => Self::ChangeDelay(job, minutes),
             27 => Self::ChangePriority(job, priority),
             28 => Self::UpdateData(job),
-            29 if is_paused => Self::Resume,
+            29..31 if is_paused => Self::Resume,
             29 => Self::Pause,
-            30 => {
+            31 if random.bool() => {
                 let states = [
                     StateName::Waiting,
                     StateName::Prioritized,
@@ -660,9 +657,18 @@ impl Op {
                 ];
                 Self::Clean(states[random.usize(0..states.len())])
             }
-            31 if random.bool() => Self::PromoteAll,
-            31 => Self::Drain(random.bool()),
-            _ => Self::TakeAll,
+            32 => Self::PromoteAll,
+            33 if random.u8(0..3) == 0 => Self::Drain(random.bool()),
+            _ => {
+                let growth = if random.bool() { Growth::Exponential } else { Growth::Fixed };
+                let add = Add {
+                    delay: if random.u8(0..3) == 0 { minutes } else { Duration::ZERO },
+                    priority,
+                    attempts: random.bool().then(|| random.u8(1..4)),
+                    backoff: random.bool().then_some((growth, minutes)),
+                };
+                Self::Add(job, add)
+            }
         }
     }
 
@@ -690,7 +696,7 @@ impl Op {
 /// Histories of this many steps …
 const STEPS: usize = 80;
 /// … from so many seeds.
-const HISTORIES: u64 = 20;
+const HISTORIES: u64 = 60;
 
 #[tokio::test]
 async fn random_histories_lead_to_the_same_states_counts_events_and_samples() {
