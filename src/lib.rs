@@ -14,6 +14,9 @@
 pub mod feed;
 pub mod item;
 
+// when something is done again and again
+pub mod schedule;
+
 // the unit of work, the queue it stands in, the engine that works on it, and both for other work than feeds
 pub mod job;
 pub mod queue;

@@ -189,7 +189,9 @@ impl Pipeline {
             payload_max_bytes: self.payload_max_bytes,
         };
         FetchMetrics::register();
-        let fetching = Worker::new(fetch, Single(fetch_feed), self.fetch_options).followed_by(&self.pulse);
+        // Whoever keeps the schedules of the feeds fires all schedulers of the fetch queue.
+        let fetching =
+            Worker::new(fetch, Single(fetch_feed), self.fetch_options).followed_by(&self.pulse).without_schedulers();
         let storing = Worker::new(import, StoreItems::new(self.store, self.payload_max_bytes), self.import_options)
             .followed_by(&self.pulse);
         let beat = self.pulse.follow("recorder of imports");

@@ -11,6 +11,7 @@
 //! | `:job:<id>` | string | guard and job in one: head, envelope |
 //! | `:groups` | hash | group → its jobs that are not parked |
 //! | `:parked:<group>` | zset | jobs of a group that have no room in the stream, by arrival (µs) |
+//! | `:parked` | zset | groups that have parked jobs, by name |
 //! | `:delayed` | zset | job id by due time (ms) |
 //! | `:failures` | hash | job id → MessagePack `[first failure (ms), last failure (ms), error]` |
 //! | `:dead` | stream | dead letters: `id`, `reason`, `attempts`, `at` (ms), `consumer`, `raw` (of an unreadable entry) |
@@ -27,7 +28,8 @@
 //! | `:consumers` | zset | consumer name by last heartbeat (ms) |
 //! | `:consumer:<name>` | hash | host, pid, started (ms), current jobs |
 //! | `:consumer:<name>:cancelled` | set | place and entry (11 bytes) of its jobs that were cancelled and it does not know of; expires |
-//! | `:schedulers` | zset | id of a job that is added at its slots, by its next slot (ms) |
+//! | `:schedulers` | zset | scheduler id by its next slot (ms) |
+//! | `:scheduler:<id>` | hash | `definition`, `template`, `revision`, `created`, `fired`, `last_slot` of a stored scheduler |
 //! | `:imports` | zset | imports that are not recorded yet, by time of opening (ms) |
 //! | `:imports:closing` | zset | imports whose record is to be written, by time of closing (ms) |
 //! | `:import:<id>` | hash | counts of a running import |
@@ -74,6 +76,7 @@ pub struct Keys {
     closing_imports: String,
     job_prefix: String,
     consumer_prefix: String,
+    scheduler_prefix: String,
     import_prefix: String,
     seen_prefix: String,
     feed_prefix: String,
@@ -113,6 +116,7 @@ impl Keys {
             closing_imports: key("imports:closing"),
             job_prefix: key("job:"),
             consumer_prefix: key("consumer:"),
+            scheduler_prefix: key("scheduler:"),
             import_prefix: key("import:"),
             seen_prefix: key("seen:"),
             feed_prefix: key("feed:"),
@@ -211,6 +215,11 @@ impl Keys {
         [self.queue_prefix.as_bytes(), b"parked:", group].concat()
     }
 
+    /// Groups that have parked jobs (zset).
+    pub fn parked_groups(&self) -> String {
+        format!("{}parked", self.queue_prefix)
+    }
+
     /// Finished jobs that are kept (zset).
     pub fn completed(&self) -> &str {
         &self.completed
@@ -296,9 +305,19 @@ impl Keys {
         &self.consumer_prefix
     }
 
-    /// Jobs that are added at their slots (zset).
+    /// Schedulers by their next slots (zset).
     pub fn schedulers(&self) -> &str {
         &self.schedulers
+    }
+
+    /// What is stored of a scheduler (hash).
+    pub fn scheduler(&self, id: &str) -> String {
+        format!("{}{id}", self.scheduler_prefix)
+    }
+
+    /// What the keys of stored schedulers begin with.
+    pub fn scheduler_prefix(&self) -> &str {
+        &self.scheduler_prefix
     }
 
     /// Imports that are not recorded yet (zset).

@@ -24,13 +24,18 @@ pub(crate) struct Leases {
 #[derive(Debug, Default)]
 struct Held {
     leases: HashMap<LaneEntry, HeldLease>,
+    /// Of those that are not being settled.
     bytes: usize,
+    /// How many are being settled.
+    settling: usize,
 }
 
 #[derive(Debug)]
 struct HeldLease {
     lease: Lease,
+    /// 0 once it is being settled: the job itself is gone then.
     bytes: usize,
+    is_settling: bool,
     cancelled: CancellationToken,
 }
 
@@ -55,6 +60,7 @@ impl Leases {
         vacant.insert(HeldLease {
             lease: delivery.lease.clone(),
             bytes,
+            is_settling: false,
             cancelled: delivery.cancelled.clone(),
         });
         held.bytes += bytes;
@@ -64,8 +70,19 @@ impl Leases {
     pub(super) fn remove<'a>(&self, leases: impl IntoIterator<Item = &'a Lease>) {
         let mut held = self.lock();
         for lease in leases {
-            if let Some(removed) = held.leases.remove(&lane_entry(lease)) {
-                held.bytes -= removed.bytes;
+            held.remove(lane_entry(lease));
+        }
+    }
+
+    /// Notes that nobody works on these any more: they are held only until Redis has answered.
+    pub(super) fn settling<'a>(&self, leases: impl IntoIterator<Item = &'a Lease>) {
+        let mut held = self.lock();
+        for lease in leases {
+            let Some(found) = held.leases.get_mut(&lane_entry(lease)) else { continue };
+            if !std::mem::replace(&mut found.is_settling, true) {
+                let bytes = std::mem::take(&mut found.bytes);
+                held.bytes -= bytes;
+                held.settling += 1;
             }
         }
     }
@@ -75,12 +92,7 @@ impl Leases {
         let mut lost = Vec::new();
         for entry in entries {
             // The lock is not held while others are told.
-            let removed = {
-                let mut held = self.lock();
-                let removed = held.leases.remove(&entry);
-                held.bytes -= removed.as_ref().map_or(0, |removed| removed.bytes);
-                removed
-            };
+            let removed = self.lock().remove(entry);
             if let Some(removed) = removed {
                 removed.cancelled.cancel();
                 lost.push(removed.lease);
@@ -108,6 +120,21 @@ impl Leases {
     pub(super) fn totals(&self) -> (usize, usize) {
         let held = self.lock();
         (held.leases.len(), held.bytes)
+    }
+
+    /// How many are held because somebody works on them or will, how many are being settled, and the bytes of the former.
+    pub(super) fn loads(&self) -> (usize, usize, usize) {
+        let held = self.lock();
+        (held.leases.len() - held.settling, held.settling, held.bytes)
+    }
+}
+
+impl Held {
+    fn remove(&mut self, entry: LaneEntry) -> Option<HeldLease> {
+        let removed = self.leases.remove(&entry)?;
+        self.bytes -= removed.bytes;
+        self.settling -= usize::from(removed.is_settling);
+        Some(removed)
     }
 }
 

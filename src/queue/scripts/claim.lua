@@ -52,7 +52,6 @@ local function take_over_job(entry, id)
       n_buried = n_buried + 1
     else
       put_back(key, id, head)
-      if ALL_EVENTS then event('waiting', id, 'prev', 'active') end
       stall_event(id)
       n_waiting = n_waiting + 1
     end

@@ -73,6 +73,10 @@ scripts! {
     SET_LIMITS = ["head", "gate"] "set_limits";
     COUNTS = ["head", "queue"] "counts";
     FIND = ["head", "queue", "placing"] "find";
+    LIST = ["head", "queue", "brief"] "list";
+    SET_PROGRESS = ["head", "queue"] "set_progress";
+    ADD_LOG = ["head", "queue"] "add_log";
+    CONSUMERS = ["head"] "consumers";
     HEARTBEAT = ["head"] "heartbeat";
     REAP_CONSUMERS = ["head"] "reap_consumers";
     OPEN_IMPORTS = ["head", "imports"] "open_imports";
@@ -84,6 +88,10 @@ scripts! {
     DUE_SCHEDULERS = ["head"] "due_schedulers";
     FIRE = ["head", "queue", "imports", "placing"] "fire";
     RESCHEDULE = [] "reschedule";
+    UPSERT_SCHEDULER = ["head"] "upsert_scheduler";
+    FIND_SCHEDULER = ["head"] "find_scheduler";
+    LIST_SCHEDULERS = [] "list_schedulers";
+    REMOVE_SCHEDULER = [] "remove_scheduler";
 }
 
 /// One invocation of a script.

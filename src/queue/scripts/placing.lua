@@ -8,16 +8,30 @@
 local LANES = {s = K.stream, p = K.prioritized_active}
 local PRIORITY_STEP = 4294967296 -- a score is priority × this + arrival
 
+local added_ms, added_seq, added_ms_bytes = {}, {}, {} -- by stream: the entry that this call added last
+
 -- Adds an entry for a job to the tail of a stream; returns its id as the 10 bytes of a head. Once a client has added an entry
 -- with an enormous id of its own, Redis numbers on from there, and no head could name the entries: then nothing is added, and
 -- the call fails.
+--
+-- Redis numbers the first entry of a call; the others follow from it, which saves taking each id apart.
 local function add_entry(stream, id)
+  local seq = added_seq[stream]
+  if seq then
+    seq = seq + 1
+    redis.call('XADD', stream, added_ms[stream] .. '-' .. seq, 'id', id)
+    added_seq[stream] = seq
+    return added_ms_bytes[stream] .. struct.pack('>I4', seq)
+  end
   local entry = redis.call('XADD', stream, '*', 'id', id)
   local ref = packed(entry)
   if unpacked(ref) ~= entry then
     redis.call('XDEL', stream, entry)
     error('entry id ' .. entry .. ' is beyond what a head can name: a client added an entry with an id of its own')
   end
+  local ms
+  ms, seq = string.match(entry, '^(%d+)-(%d+)$')
+  added_ms[stream], added_seq[stream], added_ms_bytes[stream] = ms, tonumber(seq), string.sub(ref, 1, 6)
   return ref
 end
 
@@ -47,21 +61,25 @@ local function stands(head, id)
   end
 end
 
--- Whether a worker has the job.
-local function is_active(head)
+-- What XPENDING says of a job that a worker has, {entry, consumer, idle time (ms), deliveries}; nil of any other.
+local function pending_of(head)
   local lane, entry = LANES[string.sub(head, 1, 1)], string.sub(head, 2, 11)
   if not lane or entry == NO_ENTRY then
-    return false
+    return nil
   end
   entry = unpacked(entry)
-  local pending = redis.pcall('XPENDING', lane, GROUP, entry, entry, 1)
-  return not pending.err and #pending > 0
+  return redis.pcall('XPENDING', lane, GROUP, entry, entry, 1)[1]
+end
+
+local function is_active(head)
+  return pending_of(head) ~= nil
 end
 
 -- ── groups: of each at most WINDOW jobs stand in the lanes or the prioritized zset, the rest is parked ──────────────────
 
 local members, members_before, left_groups = {}, {}, {} -- by group: its jobs that are not parked; what they were; who left
 local n_parked = 0 -- parked by this call, less those that came out
+local parked_changed = {} -- groups of which jobs were parked or came out
 
 local function n_members(group)
   if not members[group] then
@@ -90,6 +108,7 @@ local function enter(id, priority, group, arrival)
     if WINDOW > 0 and n_members(group) >= WINDOW then
       redis.call('ZADD', PARKED .. group, whole(arrival), id)
       n_parked = n_parked + 1
+      parked_changed[group] = true
       return 'g' .. NO_ENTRY
     end
     members[group] = n_members(group) + 1
@@ -99,7 +118,8 @@ end
 
 -- Puts a job back to waiting that kept its room in its group. `attempts` (one byte) replaces the count.
 local function put_back(key, id, head, attempts)
-  redis.call('SETRANGE', key, 0, wait(id, (extras(head))) .. (attempts or ''))
+  redis.call('SETRANGE', key, '0', wait(id, (extras(head))) .. (attempts or ''))
+  if ALL_EVENTS then event('waiting', id, 'prev', 'active') end
 end
 
 -- Notes that a job gave up its room in its group.
@@ -117,12 +137,15 @@ local function apply_groups()
   for group in pairs(left_groups) do
     local room = math.min(budget, WINDOW > 0 and WINDOW - members[group] or budget)
     local ids = room > 0 and redis.call('ZPOPMIN', PARKED .. group, room) or {}
+    if #ids > 0 then
+      parked_changed[group] = true
+    end
     for i = 1, #ids, 2 do
       local key = JOB .. ids[i]
       local head = read_head(key)
       n_parked = n_parked - 1
       if head and string.sub(head, 1, 1) == 'g' then
-        redis.call('SETRANGE', key, 0, wait(ids[i], (extras(head))))
+        redis.call('SETRANGE', key, '0', wait(ids[i], (extras(head))))
         members[group] = members[group] + 1
       else
         note_loss(K.meta)
@@ -139,6 +162,13 @@ local function apply_groups()
   end
   if n_parked ~= 0 then
     redis.call('HINCRBY', K.meta, 'parked', n_parked)
+  end
+  for group in pairs(parked_changed) do
+    if redis.call('EXISTS', PARKED .. group) == 1 then
+      redis.call('ZADD', PARKED_GROUPS, 0, group)
+    else
+      redis.call('ZREM', PARKED_GROUPS, group)
+    end
   end
 end
 
@@ -176,11 +206,14 @@ local function take_out(id, head)
     redis.call('ZREM', K.delayed, id)
   elseif place == 'f' then
     redis.call('XDEL', K.dead, unpacked(entry))
+    date_log(id)
   elseif place == 'c' then
     redis.call('ZREM', K.completed, id)
+    date_log(id)
   elseif place == 'g' then
     local _, group = extras(head)
     n_parked = n_parked - redis.call('ZREM', PARKED .. group, id)
+    parked_changed[group] = true
   end
 end
 

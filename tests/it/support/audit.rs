@@ -56,6 +56,8 @@ struct Picture {
     prioritized_pending: HashSet<EntryId>,
     /// Group by parked job.
     parked: HashMap<Vec<u8>, Vec<u8>>,
+    /// The index of groups that have parked jobs.
+    parked_groups: HashSet<Vec<u8>>,
     groups: HashMap<Vec<u8>, i64>,
     n_parked: i64,
     completed: HashSet<Vec<u8>>,
@@ -108,6 +110,7 @@ impl Picture {
             prioritized_active: named(&mut redis, keys.prioritized_active()).await,
             prioritized_pending: pending_of(&mut redis, keys.prioritized_active()).await,
             parked,
+            parked_groups: all(redis.zrange(keys.parked_groups(), 0, -1).await),
             groups: redis.hgetall(keys.groups()).await.unwrap(),
             n_parked: n_parked.unwrap_or(0),
             completed: all(redis.zrange(keys.completed(), 0, -1).await),
@@ -242,6 +245,10 @@ impl Audit {
         }
         if picture.parked.len() as i64 != picture.n_parked {
             findings.push(format!("{} jobs are parked, counted are {}", picture.parked.len(), picture.n_parked));
+        }
+        let with_parked: HashSet<Vec<u8>> = picture.parked.values().cloned().collect();
+        if with_parked != picture.parked_groups {
+            findings.push(format!("jobs of {with_parked:?} are parked, listed are {:?}", picture.parked_groups));
         }
         for group in picture.parked.values().filter(|group| !members.contains_key(*group)) {
             findings.push(format!("jobs of group {} are parked, and none of them is at work", shown(group)));

@@ -18,6 +18,7 @@ pub(crate) mod wait;
 
 pub(crate) mod audit;
 pub(crate) mod jobs;
+pub(crate) mod schedulers;
 pub(crate) mod workers;
 
 use servers::SharedServers;
