@@ -14,10 +14,14 @@
 pub mod feed;
 pub mod item;
 
-// the unit of work, the queue it stands in, the engine that works on it
+// when something is done again and again
+pub mod schedule;
+
+// the unit of work, the queue it stands in, the engine that works on it, and both for other work than feeds
 pub mod job;
 pub mod queue;
 pub mod worker;
+pub mod typed;
 
 // where items end up
 pub mod store;
@@ -25,6 +29,9 @@ pub mod store;
 // what brings them together
 pub mod import;
 pub mod pipeline;
+
+// taking over the queues of BullMQ
+pub mod migrate;
 
 // what others ask over HTTP
 pub mod http;
@@ -41,3 +48,10 @@ pub mod secret;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+
+pub use job::{Growth, JobId, JobOptions, Keep, Outcome, RetryPolicy};
+pub use queue::enqueue::{Deduplication, Enqueued};
+pub use queue::limits::{Limits, Rate};
+pub use queue::{Events, QueueError, QueueOptions, Redis};
+pub use typed::{AddError, IntoOutcome, Job, NewJob, Queue, Worker};
+pub use worker::{Outage, WorkerOptions};

@@ -18,7 +18,7 @@ use crate::pulse::Pulse;
 use crate::queue::claim::ClaimLimits;
 use crate::queue::dead_letter::Retention;
 use crate::queue::limits::Limits;
-use crate::queue::{Events, Queue, QueueError, QueueOptions, Redis};
+use crate::queue::{Events, Queue, QueueError, Redis};
 use crate::store::{Store, StoreError};
 use crate::worker::{Ended, Growth, RetryPolicy, Single, Worker, WorkerOptions};
 
@@ -88,7 +88,7 @@ impl Queues {
 
     /// The queue of this name: one of the two, or any other that is in the registry; `None` when there is none.
     ///
-    /// Of another program's queue nothing is configured here: it is opened with the default options.
+    /// Of another program's queue nothing is configured here: it is opened as that program did it.
     ///
     /// # Errors
     /// [`QueueError`].
@@ -100,7 +100,7 @@ impl Queues {
         if !redis.has_queue(name).await? {
             return Ok(None);
         }
-        Queue::open(redis, name, QueueOptions::default()).await.map(Some)
+        Queue::open_as_it_is(redis, name).await.map(Some)
     }
 }
 
@@ -189,7 +189,9 @@ impl Pipeline {
             payload_max_bytes: self.payload_max_bytes,
         };
         FetchMetrics::register();
-        let fetching = Worker::new(fetch, Single(fetch_feed), self.fetch_options).followed_by(&self.pulse);
+        // Whoever keeps the schedules of the feeds fires all schedulers of the fetch queue.
+        let fetching =
+            Worker::new(fetch, Single(fetch_feed), self.fetch_options).followed_by(&self.pulse).without_schedulers();
         let storing = Worker::new(import, StoreItems::new(self.store, self.payload_max_bytes), self.import_options)
             .followed_by(&self.pulse);
         let beat = self.pulse.follow("recorder of imports");

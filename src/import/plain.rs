@@ -20,7 +20,7 @@ use super::FetchTask;
 ///
 /// # Errors
 /// The reason for the dead letter: what is wrong, and what is accepted.
-pub(super) fn adopt_item(json: &[u8]) -> Result<Adoption, String> {
+pub(crate) fn adopt_item(json: &[u8]) -> Result<Adoption, String> {
     let item = item(json)?;
     let id = JobId::new(identity::job_id(&item.source, &item.guid)).map_err(|error| error.to_string())?;
     let fingerprint = Some(fingerprint::fingerprint(&item).0);
@@ -32,7 +32,7 @@ pub(super) fn adopt_item(json: &[u8]) -> Result<Adoption, String> {
 ///
 /// # Errors
 /// The reason for the dead letter.
-pub(super) fn adopt_fetch(json: &[u8]) -> Result<Adoption, String> {
+pub(crate) fn adopt_fetch(json: &[u8]) -> Result<Adoption, String> {
     let task: FetchTask = serde_json::from_slice(json).map_err(|error| format!("json: {error}"))?;
     let id = JobId::new(&task.feed).map_err(|error| error.to_string())?;
     Ok(Adoption { id, payload: json.to_vec(), fingerprint: None, group: None, replaces: false })

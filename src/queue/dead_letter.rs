@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   active ──bury entry──▶ dead ──redrive──▶ waiting (attempt 1)
-//!                            └──discard──▶ gone, and the feed forgets the item
+//!   producer ─enqueue dead─▶ └──discard──▶ gone, and the feed forgets the item
 //! ```
 //!
 //! Burying a job with a guard is a settle; see [`super::settle`]. Here are the entries that no job can be made of, and
@@ -15,11 +15,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::streams::StreamRangeReply;
 
+use super::enqueue::Enqueued;
 use super::read::UnreadableEntry;
-use super::scripts::{self, JOBS_PER_CALL_MAX};
+use super::remove::Forget;
+use super::scripts::{self, JOBS_PER_CALL_MAX, element, pieces};
 use super::settle::cut;
-use super::{LISTED_FAILURES_MAX, Queue, QueueError, Settled};
-use crate::job::{EntryId, Job, JobId};
+use super::{LISTED_FAILURES_MAX, Queue, QueueError, Settled, millis};
+use crate::job::{EntryId, Envelope, JobId, Version};
 
 /// A dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,27 @@ pub struct DeadLetter {
     pub consumer: String,
     /// What there was of an unreadable entry.
     pub raw: Option<Vec<u8>>,
+}
+
+/// A job that was given up elsewhere.
+#[derive(Clone, Debug)]
+pub struct NewDeadJob<'a> {
+    /// Its identity.
+    pub id: JobId,
+    /// What it is.
+    pub envelope: Envelope<'a>,
+    /// Version of its content; `None` takes the time of Redis, and then it replaces nothing.
+    pub version: Option<Version>,
+    /// 1 (first) to [`super::enqueue::PRIORITY_MAX`]; 0 for none. Counts once it is redriven.
+    pub priority: u32,
+    /// What it is grouped by, on a queue that limits its groups.
+    pub group: Option<&'a str>,
+    /// Failed attempts.
+    pub attempts_made: u8,
+    /// Why it was given up.
+    pub reason: &'a str,
+    /// When.
+    pub at: SystemTime,
 }
 
 /// What a redrive did.
@@ -118,6 +141,50 @@ impl Queue {
         }
     }
 
+    /// Takes in jobs that were given up elsewhere, as dead letters. Returns what became of each, in order: enqueued, or a
+    /// duplicate of a job that is here, whose content is newer or which is not dead.
+    ///
+    /// May be repeated: its second run finds duplicates.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`]: earlier calls were carried out.
+    pub async fn enqueue_dead(&self, jobs: &[NewDeadJob<'_>]) -> Result<Vec<Enqueued>, QueueError> {
+        let mut results = Vec::with_capacity(jobs.len());
+        for piece in pieces(jobs, |job| job.envelope.payload.len()) {
+            let keys: Vec<Vec<u8>> = piece.iter().map(|job| self.keys().job(&job.id)).collect();
+            let mut call = self.moving(&scripts::ENQUEUE_DEAD, keys);
+            for job in piece {
+                let mut envelope = Vec::new();
+                job.envelope.encode_into(&mut envelope);
+                call.arg(job.id.as_bytes())
+                    .arg(job.version.map(|version| version.to_bytes().to_vec()).unwrap_or_default())
+                    .arg(envelope)
+                    .arg(self.extras(job.priority, job.group))
+                    .arg(job.attempts_made)
+                    .arg(cut(job.reason))
+                    .arg(millis(job.at.duration_since(UNIX_EPOCH).unwrap_or_default()));
+            }
+            let (script, mut elements) = call.run(&mut self.connection()).await?.array()?;
+            let unexpected = |what: &str| QueueError::Reply { script: script.name, detail: what.to_owned() };
+            if elements.is_empty() {
+                return Err(unexpected("an empty array"));
+            }
+            let mut errors = elements.split_off(1).into_iter();
+            let letters: Vec<u8> = element(script, elements.remove(0))?;
+            let letters = scripts::decode_statuses(script, &letters, piece.len(), |letter| {
+                b"EDX".contains(&letter).then_some(letter)
+            })?;
+            for letter in letters {
+                results.push(match letter {
+                    b'E' => Enqueued::Enqueued,
+                    b'D' => Enqueued::Duplicate,
+                    _ => Enqueued::Refused(element(script, errors.next().ok_or_else(|| unexpected("no error"))?)?),
+                });
+            }
+        }
+        Ok(results)
+    }
+
     /// Reads dead letters, oldest first: up to `limit` after the entry `after` (from the beginning for `None`).
     ///
     /// # Errors
@@ -194,7 +261,7 @@ impl Queue {
         &self,
         retention: Retention,
         now: SystemTime,
-        forget: fn(&JobId) -> [u8; 16],
+        forget: Forget,
     ) -> Result<usize, QueueError> {
         if retention == Retention::default() {
             return Ok(0);
@@ -212,16 +279,13 @@ impl Queue {
             }
             None => 0,
         };
-        let mut discarded = 0;
-        for (position, letter) in oldest.iter().enumerate() {
+        let of_no_more_use = oldest.iter().enumerate().take_while(|(position, letter)| {
             let too_old = retention.age.is_some_and(|age| now.duration_since(letter.at).is_ok_and(|old| old > age));
-            if position >= too_many && !too_old {
-                break;
-            }
-            self.discard(letter, forget).await?;
-            discarded += 1;
-        }
-        Ok(discarded)
+            *position < too_many || too_old
+        });
+        let letters: Vec<_> = of_no_more_use.map(|(_, letter)| (letter.entry, letter.id.clone())).collect();
+        self.discard(&letters, "discarded", forget).await?;
+        Ok(letters.len())
     }
 
     /// The key of a job, or any key of the queue where there is no id.
@@ -229,32 +293,32 @@ impl Queue {
         id.map_or_else(|| self.keys().meta().as_bytes().to_vec(), |id| self.keys().job(id))
     }
 
-    async fn discard(&self, letter: &DeadLetter, forget: fn(&JobId) -> [u8; 16]) -> Result<(), QueueError> {
-        let keys = self.keys();
-        let no_key = || keys.meta().as_bytes().to_vec();
-        let job_key = letter.id.as_ref().map_or_else(no_key, |id| keys.job(id));
-        let feed = match &letter.id {
-            Some(id) => {
-                let value = redis::cmd("GET").arg(&job_key).query_async(&mut self.connection()).await;
-                let value: Option<Vec<u8>> = match value {
-                    // a key of another type is no guard, and must not keep the letters behind this one for ever
-                    Err(cause) if cause.code() == Some("WRONGTYPE") => None,
-                    read => read.map_err(|cause| QueueError::from_redis("GET", cause))?,
-                };
-                value.and_then(|value| Job::decode(id.clone(), value).ok()).and_then(|job| job.feed)
+    /// Deletes letters, with their guards, and counts them as `counter`. Returns how many were still there.
+    pub(super) async fn discard(
+        &self,
+        letters: &[(EntryId, Option<JobId>)],
+        counter: &'static str,
+        forget: Forget,
+    ) -> Result<usize, QueueError> {
+        let mut deleted = 0;
+        for piece in letters.chunks(JOBS_PER_CALL_MAX) {
+            let own = piece.iter().map(|(_, id)| self.job_key(id.as_ref()));
+            let mut call = self.moving(&scripts::DISCARD, own);
+            call.arg(counter);
+            for (entry, id) in piece {
+                call.arg(entry.to_string())
+                    .arg(id.as_ref().map_or(&[][..], JobId::as_bytes))
+                    .arg(id.as_ref().map_or_else(Vec::new, |id| forget(id).to_vec()));
             }
-            None => None,
-        };
-        let seen = feed.as_ref().map_or_else(no_key, |feed| keys.seen(feed).into_bytes());
-        let feed_key = feed.as_ref().map_or_else(no_key, |feed| keys.feed(feed).into_bytes());
-        let mut call = self.moving(&scripts::DISCARD, [job_key, seen, feed_key]);
-        let record = match (&letter.id, &feed) {
-            (Some(id), Some(_)) => forget(id).to_vec(),
-            _ => Vec::new(),
-        };
-        call.arg(letter.entry.to_string()).arg(letter.id.as_ref().map_or(&[][..], JobId::as_bytes)).arg(record);
-        call.run(&mut self.connection()).await?.decode::<u8>()?;
-        Ok(())
+            let reply = call.run(&mut self.connection()).await?;
+            let answers = reply.statuses(piece.len(), |letter| match letter {
+                b'D' => Some(true),
+                b'G' => Some(false),
+                _ => None,
+            })?;
+            deleted += answers.into_iter().filter(|deleted| *deleted).count();
+        }
+        Ok(deleted)
     }
 }
 

@@ -19,7 +19,7 @@
 //! | `:log:<id>` | hash | progress, log lines, result and times of a job: only when used or kept |
 //! | `:dedup:<id>` | string | the job that holds a deduplication id |
 //! | `:wake` | stream | at most one entry: wakes a blocked reader because something is due that the stream does not show |
-//! | `:meta` | hash | `paused`, `gate` (entry id reached), limits, counters, `last_version`, `last_import`, `had_group` |
+//! | `:meta` | hash | `events`, `group_window` (0: none), `paused`, `gate` (entry id reached), limits, counters, `last_version`, `last_import`, `had_group` |
 //! | `:limiter` | string | jobs started in this window; expires with it |
 //! | `:limiter:<group>` | string | the same for a group |
 //! | `:events` | stream | what happened, capped |
@@ -27,15 +27,18 @@
 //! | `:sweep` | string | who swept for stalled jobs last; expires with the interval |
 //! | `:consumers` | zset | consumer name by last heartbeat (ms) |
 //! | `:consumer:<name>` | hash | host, pid, started (ms), current jobs |
-//! | `:schedulers` | zset | id of a job that is added at its slots, by its next slot (ms) |
+//! | `:consumer:<name>:cancelled` | set | place and entry (11 bytes) of its jobs that were cancelled and it does not know of; expires |
+//! | `:schedulers` | zset | scheduler id by its next slot (ms) |
+//! | `:scheduler:<id>` | hash | `definition`, `template`, `revision`, `created`, `fired`, `last_slot` of a stored scheduler |
 //! | `:imports` | zset | imports that are not recorded yet, by time of opening (ms) |
 //! | `:imports:closing` | zset | imports whose record is to be written, by time of closing (ms) |
 //! | `:import:<id>` | hash | counts of a running import |
 //! | `:seen:<feed>` | string | what the feed showed lately |
 //! | `:feed:<name>` | hash | validators, last fetch, failures of a feed |
 //!
-//! Scripts that move jobs are told the prefix of the queue and build the keys of single jobs, groups, imports and
-//! deduplication ids themselves, in `scripts/queue.lua`: they meet ids that their caller does not know.
+//! Scripts that move jobs are told the prefix of the queue and build the keys of single jobs, groups, imports, feeds and
+//! deduplication ids themselves, in `scripts/queue.lua` and `scripts/forgetting.lua`: they meet ids that their caller does
+//! not know.
 
 use super::QueueError;
 use crate::job::{ImportId, JobId};
@@ -44,6 +47,9 @@ use crate::job::{ImportId, JobId};
 pub(super) fn registry(prefix: &str) -> String {
     format!("{prefix}:queues")
 }
+
+/// How the key ends that notes which jobs of a consumer were cancelled.
+pub(super) const CANCELLED_ENDING: &str = ":cancelled";
 
 /// The keys of one queue.
 #[derive(Clone, Debug)]
@@ -70,6 +76,7 @@ pub struct Keys {
     closing_imports: String,
     job_prefix: String,
     consumer_prefix: String,
+    scheduler_prefix: String,
     import_prefix: String,
     seen_prefix: String,
     feed_prefix: String,
@@ -109,6 +116,7 @@ impl Keys {
             closing_imports: key("imports:closing"),
             job_prefix: key("job:"),
             consumer_prefix: key("consumer:"),
+            scheduler_prefix: key("scheduler:"),
             import_prefix: key("import:"),
             seen_prefix: key("seen:"),
             feed_prefix: key("feed:"),
@@ -146,6 +154,40 @@ impl Keys {
             &self.events,
             &self.closing_imports,
         ]
+    }
+
+    /// What jobs stand in, of whichever type: everything that is not of a single job, group, feed, import or consumer, but for
+    /// `meta`.
+    pub(super) fn structures(&self) -> [&str; 14] {
+        [
+            &self.stream,
+            &self.prioritized_active,
+            &self.wake,
+            &self.prioritized,
+            &self.delayed,
+            &self.dead,
+            &self.completed,
+            &self.failures,
+            &self.groups,
+            &self.events,
+            &self.closing_imports,
+            &self.imports,
+            &self.consumers,
+            &self.schedulers,
+        ]
+    }
+
+    /// The pattern by which SCAN finds all keys of the queue.
+    pub(super) fn pattern(&self) -> String {
+        let mut pattern = String::with_capacity(self.queue_prefix.len() + 1);
+        for character in self.queue_prefix.chars() {
+            // A prefix may hold what means something in a pattern.
+            if matches!(character, '*' | '?' | '[' | ']' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern + "*"
     }
 
     /// The work stream (stream).
@@ -253,14 +295,29 @@ impl Keys {
         format!("{}{name}", self.consumer_prefix)
     }
 
+    /// Which of its jobs were cancelled, until it knows (set).
+    pub fn consumer_cancelled(&self, name: &str) -> String {
+        format!("{}{name}{CANCELLED_ENDING}", self.consumer_prefix)
+    }
+
     /// What the keys of consumers begin with.
     pub fn consumer_prefix(&self) -> &str {
         &self.consumer_prefix
     }
 
-    /// Jobs that are added at their slots (zset).
+    /// Schedulers by their next slots (zset).
     pub fn schedulers(&self) -> &str {
         &self.schedulers
+    }
+
+    /// What is stored of a scheduler (hash).
+    pub fn scheduler(&self, id: &str) -> String {
+        format!("{}{id}", self.scheduler_prefix)
+    }
+
+    /// What the keys of stored schedulers begin with.
+    pub fn scheduler_prefix(&self) -> &str {
+        &self.scheduler_prefix
     }
 
     /// Imports that are not recorded yet (zset).
@@ -315,6 +372,12 @@ mod tests {
         let id = JobId::new("https://jobicy.com/?feed=job_feed#12345").expect("an id");
         assert_eq!(keys.job(&id), b"feedmill:{job_import_queue}:job:https://jobicy.com/?feed=job_feed#12345");
         assert_eq!(keys.registry(), "feedmill:queues");
+    }
+
+    #[test]
+    fn the_pattern_of_a_queue_means_its_keys_alone() {
+        let keys = Keys::new("a*[b]", "jobs").expect("a name");
+        assert_eq!(keys.pattern(), r"a\*\[b\]:{jobs}:*");
     }
 
     #[test]

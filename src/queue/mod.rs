@@ -10,6 +10,7 @@
 //!                            │ redrive               │ bury
 //!                            └──────────── dead (stream) ◀
 //!
+//!      by hand: cancel ──▶ dead · retry ──▶ waiting · promote now ──▶ waiting · remove, clean, drain, obliterate ──▶ gone
 //!      schedulers (zset) ──fire──▶ waiting: a job that is added again at each of its slots
 //! ```
 //!
@@ -18,7 +19,7 @@
 //! An entry id is the lease on a job: every take-over adds a new entry and writes its id into the head, so the late
 //! settle of a worker that lost the job is answered "lost" and changes nothing.
 //!
-//! *Not here:* what a job is about. The queue knows ids, versions, imports to count for, and bytes.
+//! *Not here:* what a job is about. The queue knows ids, versions, imports to count for, when schedulers are due, and bytes.
 
 pub mod connection;
 pub mod counts;
@@ -42,6 +43,13 @@ pub mod registry;
 pub mod search;
 pub mod series;
 // operating
+pub mod operated;
+pub mod walk;
+pub mod retry;
+pub mod change;
+pub mod cancel;
+pub mod remove;
+pub mod obliterate;
 pub mod consumers;
 pub mod dedup;
 pub mod limits;
@@ -60,11 +68,13 @@ use redis::{Cmd, FromRedisValue, RedisError};
 
 pub use connection::Redis;
 pub use keys::Keys;
+use schedulers::SchedulerIdError;
 use scripts::Call;
 pub use settle::Settled;
 
 use crate::job::head::extras;
 use crate::job::{JobId, JobIdError};
+use crate::schedule::DefinitionError;
 
 /// The one consumer group of a work stream.
 pub const GROUP: &str = "workers";
@@ -100,6 +110,17 @@ pub enum Events {
     All,
 }
 
+impl Events {
+    /// As `streams.toml` says it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Failures => "failures",
+            Self::All => "all",
+        }
+    }
+}
+
 impl From<Events> for QueueOptions {
     fn from(events: Events) -> Self {
         Self { events, ..Self::default() }
@@ -125,18 +146,47 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Queue {
-    /// Opens a queue: registers its name and creates its group where it is missing.
+    /// Opens a queue: registers its name and what `options` say of it, and creates its group where it is missing.
     ///
     /// # Errors
     /// [`QueueError`] when the name is none, or Redis does not answer.
     pub async fn open(redis: &Redis, name: &str, options: impl Into<QueueOptions>) -> Result<Self, QueueError> {
-        let keys = Keys::new(redis.prefix(), name)?;
-        let queue = Self { inner: Arc::new(Inner { redis: redis.clone(), keys, options: options.into() }) };
+        let queue = Self::unopened(redis, name, options)?;
         queue.ensure_group().await?;
-        let registered =
-            redis::cmd("SADD").arg(queue.keys().registry()).arg(name).query_async::<()>(&mut queue.connection()).await;
+        let QueueOptions { events, group_window } = queue.inner.options;
+        let mut opening = redis::pipe();
+        opening.cmd("SADD").arg(queue.keys().registry()).arg(name).ignore();
+        opening.cmd("HSET").arg(queue.keys().meta());
+        opening.arg("events").arg(events.as_str()).arg("group_window").arg(group_window.unwrap_or(0)).ignore();
+        let registered = opening.query_async::<()>(&mut queue.connection()).await;
         registered.map_err(|cause| QueueError::from_redis("SADD", cause))?;
         Ok(queue)
+    }
+
+    /// Opens a queue with the options of whoever opened it last: for those who know no more than its name.
+    ///
+    /// # Errors
+    /// As [`Queue::open`].
+    pub async fn open_as_it_is(redis: &Redis, name: &str) -> Result<Self, QueueError> {
+        let keys = Keys::new(redis.prefix(), name)?;
+        let mut noted = redis::cmd("HMGET");
+        noted.arg(keys.meta()).arg("events").arg("group_window");
+        let noted = noted.query_async::<(Option<String>, Option<u32>)>(&mut redis.connection()).await;
+        let (events, window) = noted.map_err(|cause| QueueError::from_redis("HMGET", cause))?;
+        let events = [Events::Off, Events::Failures, Events::All]
+            .into_iter()
+            .find(|known| Some(known.as_str()) == events.as_deref())
+            .unwrap_or_default();
+        Self::open(redis, name, QueueOptions { events, group_window: window.filter(|window| *window > 0) }).await
+    }
+
+    /// A queue as it is, for those who only look: nothing is written, and it may not exist.
+    ///
+    /// # Errors
+    /// [`QueueError::Name`].
+    pub fn unopened(redis: &Redis, name: &str, options: impl Into<QueueOptions>) -> Result<Self, QueueError> {
+        let keys = Keys::new(redis.prefix(), name)?;
+        Ok(Self { inner: Arc::new(Inner { redis: redis.clone(), keys, options: options.into() }) })
     }
 
     /// Its name.
@@ -265,6 +315,12 @@ pub enum QueueError {
     /// A job id is empty or too long.
     #[error(transparent)]
     JobId(#[from] JobIdError),
+    /// The id of a scheduler is empty or too long.
+    #[error(transparent)]
+    SchedulerId(#[from] SchedulerIdError),
+    /// The definition of a scheduler cannot be used.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
     /// A payload is over the queue's limit.
     #[error("job {id} has a payload of {bytes} bytes; the limit (payload_max) is {limit_bytes}")]
     PayloadTooLarge {
@@ -290,6 +346,28 @@ pub enum QueueError {
         id: JobId,
         /// Length of the deduplication id.
         bytes: usize,
+    },
+    /// Jobs in this state cannot be cleaned.
+    #[error("{state} jobs cannot be cleaned; accepted: completed, failed, waiting, delayed, prioritized")]
+    NotCleanable {
+        /// Name of the state.
+        state: &'static str,
+    },
+    /// A queue that runs cannot be obliterated.
+    #[error("queue {queue} is not paused; pause it first (`feedmill queue pause`), and nothing is started meanwhile")]
+    NotPaused {
+        /// Its name.
+        queue: String,
+    },
+    /// A queue whose workers have jobs is obliterated only by force.
+    #[error(
+        "{jobs} jobs of queue {queue} are active; wait until they have ended, or force it: their workers lose them"
+    )]
+    HasActive {
+        /// Its name.
+        queue: String,
+        /// How many.
+        jobs: usize,
     },
     /// What is said of a job's progress cannot be kept.
     #[error("the progress of job {id} cannot be set: {detail}")]

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::read::Lease;
 use super::scripts::{self, Call, JOBS_PER_CALL_MAX, decode_statuses, element};
-use super::{LISTED_FAILURES_MAX, Queue, QueueError, millis};
+use super::{LISTED_FAILURES_MAX, NO_KEYS, Queue, QueueError, millis};
 use crate::job::{Keep, Stored};
 
 /// Longest error text that is kept, in bytes: enough for a cause chain, small enough for a hash of many.
@@ -120,7 +120,7 @@ impl Queue {
             let mut call = self.moving(&scripts::DONE, piece.iter().map(|job| self.keys().job(&job.lease.id)));
             call.arg(keep).arg(count).arg(age);
             for job in piece {
-                fenced(&mut call, &job.lease).arg(job.ending());
+                held(&mut call, &job.lease).arg(job.ending());
             }
             let reply = call.run(&mut self.connection()).await?;
             settled.extend(reply.statuses(piece.len(), |letter| match letter {
@@ -181,6 +181,19 @@ impl Queue {
         Ok(settled)
     }
 
+    /// Lets go of completed jobs that are kept beyond what is said here, up to one call's worth. Returns how many; a full call
+    /// means that there may be more. With [`Keep::Nothing`] nothing goes: what was kept then is what jobs say of themselves.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`]; may be repeated.
+    pub async fn retain_completed(&self, keep: Keep) -> Result<usize, QueueError> {
+        let Keep::Newest { .. } = keep else { return Ok(0) };
+        let (_, count, age) = kept(keep);
+        let mut call = self.moving(&scripts::TRIM_COMPLETED, NO_KEYS);
+        call.arg(count).arg(age).arg(JOBS_PER_CALL_MAX);
+        call.run(&mut self.connection()).await?.decode()
+    }
+
     /// Gives jobs back to waiting as they are: no attempt and no stall is counted.
     ///
     /// # Errors
@@ -233,10 +246,12 @@ impl Queue {
 
 /// The arguments that every settle of a version begins with.
 fn fenced<'c>(call: &'c mut Call, lease: &Lease) -> &'c mut Call {
-    call.arg(lease.entry.to_string())
-        .arg(&lease.reference()[..])
-        .arg(&lease.version.to_bytes()[..])
-        .arg(lease.id.as_bytes())
+    held(call, lease).arg(lease.id.as_bytes())
+}
+
+/// What the worker holds: entry and version.
+fn held<'c>(call: &'c mut Call, lease: &Lease) -> &'c mut Call {
+    call.arg(lease.entry.to_string()).arg(&lease.reference()[..]).arg(&lease.version.to_bytes()[..])
 }
 
 fn changed_or_lost(letter: u8) -> Option<Settled> {

@@ -1,7 +1,7 @@
 //! The consumer side: one engine that reads jobs, hands them to a handler, and settles them by what it says.
 //!
 //! ```text
-//!   read ──▶ buffer ──flush──▶ flight: handler ──outcomes──▶ settle: done · back off · bury
+//!   read ──▶ buffer ──flush──▶ flight: handler ──outcomes──▶ settler: done · back off · bury
 //!    ▲          held leases, renewed until settled                       │
 //!    └─────────────── room for more ◀────────────────────────────────────┘
 //! ```
@@ -9,8 +9,8 @@
 //! A handler of single jobs is a handler of batches of one: a slot is then a job. For a batch handler `concurrency`
 //! counts the batches in flight, and a worker holds at most `concurrency × batch_size` jobs.
 //!
-//! Beside the road run the turns of [`background`]: renew, promote, claim, heartbeat, janitor. Each is a function that
-//! does one pass and says in counts what it did; the loop around it is dull.
+//! Beside the road run the turns of [`background`]: renew, promote, claim, heartbeat, janitor, and the [`schedule_loop`].
+//! Each is a function that does one pass and says in counts what it did; the loop around it is dull.
 //!
 //! *Crash:* jobs that were read stay pending and are claimed by another worker; what a handler wrote is written again.
 
@@ -21,7 +21,9 @@ mod flight;
 mod handler;
 mod leases;
 mod odd_entries;
+pub mod schedule_loop;
 mod settle;
+mod settler;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,12 +32,13 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use handler::{Adoption, Handler, JobHandler, Outage, Single};
+pub use schedule_loop::ScheduleLoop;
 
 pub use crate::job::{Growth, RetryPolicy};
 
 use crate::error::chain;
 use crate::job::{JobId, Keep};
-use crate::metrics::work::WorkerMetrics;
+use crate::metrics::work::{SlotMetrics, WorkerMetrics};
 use crate::pulse::{Beat, Pulse};
 use crate::queue::Queue;
 use crate::queue::claim::ClaimLimits;
@@ -79,6 +82,36 @@ pub struct WorkerOptions {
     pub forget: fn(&JobId) -> [u8; 16],
 }
 
+impl Default for WorkerOptions {
+    /// Those of the fetch queue in `streams.toml`, without a time limit.
+    fn default() -> Self {
+        Self {
+            concurrency: 10,
+            batch_size: 1,
+            flush: Duration::from_secs(3),
+            buffer_bytes: 64 * 1024 * 1024,
+            attempts: 3,
+            retry_policy: RetryPolicy {
+                growth: Growth::Exponential,
+                delay: Duration::from_secs(1),
+                max: Duration::from_hours(1),
+                jitter: 0.0,
+            },
+            job_timeout: None,
+            claim: ClaimLimits {
+                lock_duration: Duration::from_secs(30),
+                stalled_interval: Duration::from_secs(30),
+                max_stalled_count: 2,
+            },
+            shutdown_timeout: Duration::from_secs(25),
+            on_complete: Keep::Nothing,
+            retention: Retention::default(),
+            limits: Limits::default(),
+            forget: |_| [0; 16],
+        }
+    }
+}
+
 /// What a worker leaves behind when it ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
@@ -101,10 +134,14 @@ pub(crate) struct Parts {
     pub(crate) options: WorkerOptions,
     pub(crate) leases: Leases,
     pub(crate) metrics: WorkerMetrics,
+    /// Told when jobs were settled.
+    pub(crate) settled: Notify,
     /// Tells the promoter that a job is due earlier than it knows.
     pub(crate) due_earlier: Notify,
     /// Told that the heartbeat turns.
     pub(crate) beat: Beat,
+    /// Whether it fires the schedulers of its queue.
+    pub(crate) fires_schedulers: bool,
 }
 
 impl<H: Handler> Worker<H> {
@@ -116,19 +153,31 @@ impl<H: Handler> Worker<H> {
             consumer: Consumer::of_this_process(),
             options,
             leases: Leases::default(),
+            settled: Notify::new(),
             due_earlier: Notify::new(),
             beat: Beat::default(),
+            fires_schedulers: true,
         };
         Self { parts: Arc::new(parts), handler: Arc::new(handler) }
     }
 
     /// Says in `pulse` that its heartbeat turns.
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "the parts are shared only once it runs, which takes it")]
     pub fn followed_by(mut self, pulse: &Pulse) -> Self {
-        let parts = Arc::get_mut(&mut self.parts).expect("nobody shares the parts before the worker runs");
+        let parts = self.own_parts();
         parts.beat = pulse.follow(format!("worker of {}", parts.queue.name()));
         self
+    }
+
+    /// Leaves the schedulers of its queue to somebody else's [`ScheduleLoop`].
+    #[must_use]
+    pub fn without_schedulers(mut self) -> Self {
+        self.own_parts().fires_schedulers = false;
+        self
+    }
+
+    fn own_parts(&mut self) -> &mut Parts {
+        Arc::get_mut(&mut self.parts).expect("nobody shares the parts before the worker runs, which takes it")
     }
 
     /// Name of its consumer.
@@ -141,6 +190,10 @@ impl<H: Handler> Worker<H> {
     pub async fn run(self, shutdown: CancellationToken) -> Ended {
         let parts = &self.parts;
         let (queue, consumer) = (parts.queue.name().to_owned(), parts.consumer.name.clone());
+        if parts.fires_schedulers {
+            // Its series are there from now on.
+            SlotMetrics::new();
+        }
         tracing::info!(%queue, %consumer, "worker starts");
         // Leases are renewed and the heartbeat goes on until nothing is held any more, or until this future is dropped:
         // then the jobs must be claimed.

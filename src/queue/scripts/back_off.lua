@@ -45,7 +45,7 @@ for i = OWN_KEYS, #KEYS do
           event('delayed', id, 'delay', whole(due), 'failedReason', reason)
         end
       end
-      redis.call('SETRANGE', key, 0, 'd' .. NO_ENTRY .. string.char(attempts))
+      redis.call('SETRANGE', key, '0', 'd' .. NO_ENTRY .. string.char(attempts))
       leave_group(head)
       delay(id, due)
     end

@@ -48,14 +48,25 @@ scripts! {
     DONE = ["head", "queue", "imports", "placing", "retention"] "done";
     BACK_OFF = ["head", "queue", "placing"] "back_off";
     PROMOTE = ["head", "queue", "imports", "placing", "burial"] "promote";
-    BURY = ["head", "queue", "imports", "placing", "burial"] "bury";
+    BURY = ["head", "queue", "imports", "placing", "burial", "envelope", "forgetting", "discarding"] "bury";
+    ENQUEUE_DEAD = ["head", "queue", "imports", "placing"] "enqueue_dead";
     BURY_ENTRY = ["head", "queue", "imports", "placing", "burial"] "bury_entry";
-    REDRIVE = ["head", "queue", "imports", "placing"] "redrive";
-    DISCARD = ["head", "queue", "forgetting"] "discard";
+    REDRIVE = ["head", "queue", "imports", "placing", "revival"] "redrive";
+    RETRY = ["head", "queue", "imports", "placing", "states", "revival"] "retry";
+    DISCARD = ["head", "queue", "placing", "envelope", "forgetting", "discarding"] "discard";
     GIVE_BACK = ["head", "queue", "placing"] "give_back";
     RENEW = ["head"] "renew";
     BEGIN_SWEEP = ["head"] "begin_sweep";
-    CLAIM = ["head", "queue", "imports", "placing", "burial"] "claim";
+    CLAIM = ["head", "queue", "imports", "placing", "burial", "envelope", "forgetting", "discarding"] "claim";
+    PROMOTE_NOW = ["head", "queue", "imports", "placing", "burial", "states"] "promote_now";
+    CHANGE_DELAY = ["head", "queue", "placing", "states"] "change_delay";
+    CHANGE_PRIORITY = ["head", "queue", "placing", "states"] "change_priority";
+    UPDATE_PAYLOAD = ["head", "queue", "placing", "envelope", "states"] "update_payload";
+    CANCEL = ["head", "queue", "imports", "placing", "burial", "envelope", "states"] "cancel";
+    REMOVE = ["head", "queue", "imports", "placing", "envelope", "forgetting", "states"] "remove";
+    DROP_ENTRIES = ["head", "queue", "placing"] "drop_entries";
+    TRIM_COMPLETED = ["head", "queue", "placing", "retention"] "trim_completed";
+    OBLITERATE = ["head", "queue", "placing"] "obliterate";
     ENSURE_GROUP = ["head", "gate"] "ensure_group";
     PAUSE = ["head", "gate"] "pause";
     RESUME = ["head", "gate"] "resume";
@@ -77,6 +88,10 @@ scripts! {
     DUE_SCHEDULERS = ["head"] "due_schedulers";
     FIRE = ["head", "queue", "imports", "placing"] "fire";
     RESCHEDULE = [] "reschedule";
+    UPSERT_SCHEDULER = ["head"] "upsert_scheduler";
+    FIND_SCHEDULER = ["head"] "find_scheduler";
+    LIST_SCHEDULERS = [] "list_schedulers";
+    REMOVE_SCHEDULER = [] "remove_scheduler";
 }
 
 /// One invocation of a script.

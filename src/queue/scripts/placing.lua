@@ -8,16 +8,30 @@
 local LANES = {s = K.stream, p = K.prioritized_active}
 local PRIORITY_STEP = 4294967296 -- a score is priority × this + arrival
 
+local added_ms, added_seq, added_ms_bytes = {}, {}, {} -- by stream: the entry that this call added last
+
 -- Adds an entry for a job to the tail of a stream; returns its id as the 10 bytes of a head. Once a client has added an entry
 -- with an enormous id of its own, Redis numbers on from there, and no head could name the entries: then nothing is added, and
 -- the call fails.
+--
+-- Redis numbers the first entry of a call; the others follow from it, which saves taking each id apart.
 local function add_entry(stream, id)
+  local seq = added_seq[stream]
+  if seq then
+    seq = seq + 1
+    redis.call('XADD', stream, added_ms[stream] .. '-' .. seq, 'id', id)
+    added_seq[stream] = seq
+    return added_ms_bytes[stream] .. struct.pack('>I4', seq)
+  end
   local entry = redis.call('XADD', stream, '*', 'id', id)
   local ref = packed(entry)
   if unpacked(ref) ~= entry then
     redis.call('XDEL', stream, entry)
     error('entry id ' .. entry .. ' is beyond what a head can name: a client added an entry with an id of its own')
   end
+  local ms
+  ms, seq = string.match(entry, '^(%d+)-(%d+)$')
+  added_ms[stream], added_seq[stream], added_ms_bytes[stream] = ms, tonumber(seq), string.sub(ref, 1, 6)
   return ref
 end
 
@@ -104,7 +118,7 @@ end
 
 -- Puts a job back to waiting that kept its room in its group. `attempts` (one byte) replaces the count.
 local function put_back(key, id, head, attempts)
-  redis.call('SETRANGE', key, 0, wait(id, (extras(head))) .. (attempts or ''))
+  redis.call('SETRANGE', key, '0', wait(id, (extras(head))) .. (attempts or ''))
   if ALL_EVENTS then event('waiting', id, 'prev', 'active') end
 end
 
@@ -131,7 +145,7 @@ local function apply_groups()
       local head = read_head(key)
       n_parked = n_parked - 1
       if head and string.sub(head, 1, 1) == 'g' then
-        redis.call('SETRANGE', key, 0, wait(ids[i], (extras(head))))
+        redis.call('SETRANGE', key, '0', wait(ids[i], (extras(head))))
         members[group] = members[group] + 1
       else
         note_loss(K.meta)
@@ -227,4 +241,12 @@ local function wake_readers()
     redis.call('XADD', K.wake, 'MAXLEN', 1, '*', 'due', due or '')
   end
   return due
+end
+
+-- To be called when jobs have ended: BullMQ's event for a queue in which nothing waits or runs any more.
+local function note_drained()
+  if ALL_EVENTS and redis.call('XLEN', K.stream) == 0 and redis.call('XLEN', K.prioritized_active) == 0
+    and redis.call('ZCARD', K.prioritized) == 0 then
+    redis.call('XADD', K.events, 'MAXLEN', '~', EVENTS_MAX, '*', 'event', 'drained')
+  end
 end

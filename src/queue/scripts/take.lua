@@ -80,7 +80,7 @@ local function take_prioritized(n)
     local key = JOB .. id
     local head = read_head(key)
     if head and holds(head, 'p' .. NO_ENTRY) then
-      redis.call('SETRANGE', key, 0, 'p' .. add_entry(K.prioritized_active, id))
+      redis.call('SETRANGE', key, '0', 'p' .. add_entry(K.prioritized_active, id))
       n_taken = n_taken + 1
     else
       note_loss(K.meta)
@@ -144,7 +144,7 @@ local function keep_group_limit(delivered)
         over = true
         leave_lane('s', found[1])
         leave_group(head)
-        redis.call('SETRANGE', key, 0, 'd' .. NO_ENTRY)
+        redis.call('SETRANGE', key, '0', 'd' .. NO_ENTRY)
         delay(id, now + math.max(redis.call('PTTL', window), 1))
       end
     end

@@ -5,6 +5,7 @@ use std::{
     thread,
 };
 
+pub(crate) mod bullmq;
 pub(crate) mod eventually;
 pub(crate) mod feed_server;
 pub(crate) mod http;
@@ -12,10 +13,12 @@ pub(crate) mod process;
 pub(crate) mod prometheus;
 pub(crate) mod servers;
 pub(crate) mod shell;
+pub(crate) mod terminal;
 pub(crate) mod wait;
 
 pub(crate) mod audit;
 pub(crate) mod jobs;
+pub(crate) mod schedulers;
 pub(crate) mod workers;
 
 use servers::SharedServers;
