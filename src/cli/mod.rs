@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod fetch;
 mod import;
+mod limit;
 mod output;
 mod parse;
 mod queue;
@@ -178,11 +179,7 @@ impl Globals {
                 concurrency,
             },
         };
-        let config = Config::load(&sources)?;
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
-        Ok(config)
+        Ok(Config::load(&sources)?)
     }
 }
 

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use serde_json::json;
 
+use super::limit::{self, LimitArgs};
 use super::{Globals, UsageError, output};
 use crate::job::{Job, JobId};
 use crate::pipeline::Queues;
@@ -41,6 +42,17 @@ pub(super) enum QueueCommand {
     #[command(after_help = "Example:
   feedmill queue resume --queue job_import_queue")]
     Resume(QueueArgs),
+    /// Show and change what limits the start of jobs
+    #[command(after_help = "Examples:
+  feedmill queue limit                            what is in force
+  feedmill queue limit --rate 100/1s              at most 100 starts a second
+  feedmill queue limit --concurrency 20           at most 20 jobs active
+  feedmill queue limit --for 30s                  start nothing for so long
+  feedmill queue limit --reset                    as configured, again
+
+Limits hold for all workers together, from the next start on; a worker that
+waits learns of them within a second or, if the queue had none, five.")]
+    Limit(LimitArgs),
     /// Bring dead letters back to waiting, at attempt 1
     #[command(after_help = "Examples:
   feedmill queue redrive                                     all of them
@@ -89,7 +101,8 @@ pub(super) struct RedriveArgs {
 }
 
 pub(super) async fn run(globals: &Globals, command: QueueCommand) -> anyhow::Result<ExitCode> {
-    let queues = Queues::open(&globals.load(None)?).await?;
+    let config = globals.load(None)?;
+    let queues = Queues::open(&config).await?;
     match command {
         QueueCommand::Counts(args) => counts(&queues, &args).await?,
         QueueCommand::Show(args) => show(&chosen(&queues, &args.queue)?, &args).await?,
@@ -102,6 +115,10 @@ pub(super) async fn run(globals: &Globals, command: QueueCommand) -> anyhow::Res
             let queue = chosen(&queues, &args)?;
             let changed = queue.resume().await?;
             output::line(&format!("{} {}", queue.name(), if changed { "goes on" } else { "was not paused" }))?;
+        }
+        QueueCommand::Limit(args) => {
+            let queue = chosen(&queues, &QueueArgs { queue: args.queue.clone() })?;
+            limit::run(&config, &queue, &args).await?;
         }
         QueueCommand::Redrive(args) => redrive(&chosen(&queues, &args.queue)?, &args).await?,
     }

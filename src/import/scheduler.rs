@@ -87,12 +87,12 @@ pub(super) struct DueFeed {
 
 impl DueFeed {
     /// How to fire it.
-    pub(super) fn firing<'a>(&self, id: JobId, payload: &'a [u8], now_ms: i64) -> Firing<'a> {
+    pub(super) fn firing<'a>(&'a self, id: JobId, payload: &'a [u8], now_ms: i64) -> Firing<'a> {
         Firing {
             id,
             envelope: Envelope { payload, ..Envelope::default() },
             priority: 0,
-            group: None,
+            group: Some(&self.feed.fetch_group),
             slot_ms: self.slot_ms,
             from_ms: self.from_ms,
             next_slot_ms: next_slot_ms(&self.feed, now_ms.max(self.slot_ms)),

@@ -10,6 +10,7 @@
 //! | `:prioritized:active` | stream | those of them that a worker has: every entry is pending |
 //! | `:job:<id>` | string | guard and job in one: head, envelope |
 //! | `:groups` | hash | group → its jobs that are not parked |
+//! | `:groups:held` | zset | groups that are held up, by until when (ms) |
 //! | `:parked:<group>` | zset | jobs of a group that have no room in the stream, by arrival (µs) |
 //! | `:delayed` | zset | job id by due time (ms) |
 //! | `:failures` | hash | job id → MessagePack `[first failure (ms), last failure (ms), error]` |
@@ -49,6 +50,7 @@ pub struct Keys {
     prioritized: String,
     prioritized_active: String,
     groups: String,
+    held_groups: String,
     completed: String,
     limiter: String,
     wake: String,
@@ -88,6 +90,7 @@ impl Keys {
             prioritized: key("prioritized"),
             prioritized_active: key("prioritized:active"),
             groups: key("groups"),
+            held_groups: key("groups:held"),
             completed: key("completed"),
             limiter: key("limiter"),
             wake: key("wake"),
@@ -160,6 +163,11 @@ impl Keys {
     /// Jobs of each group that are not parked (hash).
     pub fn groups(&self) -> &str {
         &self.groups
+    }
+
+    /// Groups that are held up (zset).
+    pub fn held_groups(&self) -> &str {
+        &self.held_groups
     }
 
     /// Jobs of a group that have no room in the stream (zset).

@@ -24,7 +24,7 @@ use crate::queue::scripts::JOBS_PER_CALL_MAX;
 
 /// Pause after a failed read, before the connection is made anew.
 const READ_PAUSE: Duration = Duration::from_millis(500);
-/// How often a blocked read is asked to end while the worker ends: the first request may come just before it blocks.
+/// How often a blocked read is asked to end while nothing is to be read: the first request may come just before it blocks.
 const UNBLOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Jobs of the first read.
@@ -38,6 +38,15 @@ const LAST_READ_TIMEOUT: Duration = Duration::from_secs(1);
 struct ReadRequest {
     count: usize,
     block: Option<Duration>,
+}
+
+/// A worker that ended, or was dropped, has nothing in hand.
+struct AtRestWhenDropped(Arc<Parts>);
+
+impl Drop for AtRestWhenDropped {
+    fn drop(&mut self) {
+        self.0.control.set_at_rest(true);
+    }
 }
 
 /// The reading task's ends.
@@ -86,16 +95,21 @@ impl<H: Handler> Dispatcher<H> {
     pub(super) async fn run(mut self, shutdown: &CancellationToken) {
         let mut reading = Reading::spawn(self.parts.queue.reader(&self.parts.consumer.name));
         let mut gate_changes = self.gate.changes();
+        let mut wanted = self.parts.control.changes();
+        let _at_rest_when_ended = AtRestWhenDropped(self.parts.clone());
         let mut deadline = None;
         loop {
             let is_ending = deadline.is_some();
-            self.start_flights(is_ending);
-            if !is_ending {
+            let reads = !is_ending && !self.parts.control.wanted().is_paused;
+            self.start_flights(!reads);
+            let has_none = !reading.is_busy && self.buffer.is_empty() && self.flights.is_empty() && self.odd.is_empty();
+            self.parts.control.set_at_rest(has_none && !reads);
+            if reads {
                 self.request_read(&mut reading).await;
-            } else if !reading.is_busy && self.buffer.is_empty() && self.flights.is_empty() && self.odd.is_empty() {
+            } else if has_none && is_ending {
                 return;
             }
-            let can_start = self.flights.len() < self.parts.options.concurrency;
+            let can_start = self.flights.len() < self.concurrency();
             let flush_at = self.buffer.flush_at().filter(|_| can_start).unwrap_or_else(far_future);
             tokio::select! {
                 () = shutdown.cancelled(), if !is_ending => {
@@ -112,7 +126,9 @@ impl<H: Handler> Dispatcher<H> {
                     reading.end(&self.parts).await;
                     return;
                 }
-                () = sleep(UNBLOCK_INTERVAL), if is_ending && reading.is_busy => reading.unblock(),
+                () = sleep(UNBLOCK_INTERVAL), if !reads && reading.is_busy => reading.unblock(),
+                // fails only without a sender, and the parts hold one
+                _ = wanted.changed() => reading.unblock(),
                 read = reading.replies.recv(), if reading.is_busy => {
                     reading.is_busy = false;
                     if let Some((count, reply)) = read {
@@ -123,6 +139,7 @@ impl<H: Handler> Dispatcher<H> {
                     }
                 }
                 Some(flown) = self.flights.join_next(), if !self.flights.is_empty() => {
+                    reading.unblocker.room_made();
                     if let Err(error) = flown && error.is_panic() {
                         tracing::error!(%error, "a flight panicked; its jobs are claimed after lock_duration");
                     }
@@ -139,10 +156,14 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// Starts what is due, as far as slots are free.
-    fn start_flights(&mut self, is_ending: bool) {
-        while self.flights.len() < self.parts.options.concurrency {
-            let no_more = is_ending || self.is_drained || self.room() == 0;
+    fn concurrency(&self) -> usize {
+        self.parts.control.wanted().concurrency
+    }
+
+    /// Starts what is due, as far as slots are free. Nothing more comes when the worker ends, or is paused.
+    fn start_flights(&mut self, nothing_comes: bool) {
+        while self.flights.len() < self.concurrency() {
+            let no_more = nothing_comes || self.is_drained || self.room() == 0;
             let Some(mut batch) = self.buffer.take_due(Instant::now(), no_more) else {
                 return;
             };
@@ -160,7 +181,7 @@ impl<H: Handler> Dispatcher<H> {
         let (jobs, bytes) = self.parts.leases.totals();
         let free_bytes = options.buffer_bytes.saturating_sub(bytes);
         let fitting = if free_bytes == 0 { 0 } else { free_bytes.div_ceil(self.job_bytes.max(1)) };
-        (options.concurrency * options.batch_size).saturating_sub(jobs).min(fitting)
+        (self.concurrency() * options.batch_size).saturating_sub(jobs).min(fitting)
     }
 
     async fn request_read(&mut self, reading: &mut Reading) {

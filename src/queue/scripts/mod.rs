@@ -47,7 +47,7 @@ scripts! {
     TAKE = ["head", "queue", "gate", "placing"] "take";
     DONE = ["head", "queue", "imports", "placing", "retention"] "done";
     BACK_OFF = ["head", "queue", "placing"] "back_off";
-    PROMOTE = ["head", "queue", "imports", "placing", "burial"] "promote";
+    PROMOTE = ["head", "queue", "placing"] "promote";
     BURY = ["head", "queue", "imports", "placing", "burial"] "bury";
     BURY_ENTRY = ["head", "queue", "imports", "placing", "burial"] "bury_entry";
     REDRIVE = ["head", "queue", "imports", "placing"] "redrive";
@@ -60,7 +60,8 @@ scripts! {
     PAUSE = ["head", "gate"] "pause";
     RESUME = ["head", "gate"] "resume";
     SET_LIMITS = ["head", "gate"] "set_limits";
-    COUNTS = ["head", "queue"] "counts";
+    HOLD_UP_GROUP = ["head", "queue", "gate", "placing"] "hold_up_group";
+    COUNTS = ["head", "queue", "gate"] "counts";
     FIND = ["head", "queue", "placing"] "find";
     HEARTBEAT = ["head"] "heartbeat";
     REAP_CONSUMERS = ["head"] "reap_consumers";

@@ -15,6 +15,7 @@ local PREFIX, EVENTS_MAX, ALL_EVENTS, WINDOW = ARGV[1], tonumber(ARGV[2]), ARGV[
 local OWN_KEYS, OWN_ARGS = 13, 5 -- where those of the script begin
 local JOB, PARKED, LOG, DEDUP, IMPORT = PREFIX .. 'job:', PREFIX .. 'parked:', PREFIX .. 'log:', PREFIX .. 'dedup:',
   PREFIX .. 'import:'
+local HELD = PREFIX .. 'groups:held' -- groups that are held up, by until when (ms)
 
 -- Writes an event: what happened to which job, and more fields.
 local function event(name, id, ...)
