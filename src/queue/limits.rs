@@ -13,7 +13,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::read::{RawEntry, streams};
+use super::read::{RawEntry, entries};
 use super::scripts::{self, Call, JOBS_PER_CALL_MAX, element};
 use super::{Queue, QueueError, millis};
 use crate::job::head::GROUP_BYTES_MAX;
@@ -103,6 +103,8 @@ pub(super) struct Taken {
     pub(super) last_added: String,
     /// The same of the wake stream; empty without limits.
     pub(super) last_wake: String,
+    /// The wake stream went on since the reader last asked.
+    pub(super) woken: bool,
     pub(super) prioritized: Vec<RawEntry>,
     pub(super) plain: Vec<RawEntry>,
 }
@@ -227,16 +229,14 @@ impl Queue {
             "paused" => Gate::Paused,
             other => return Err(unexpected(other)),
         };
-        let entries = |reply| {
-            Ok::<Vec<RawEntry>, QueueError>(streams(reply)?.into_iter().flat_map(|(_, entries)| entries).collect())
-        };
         Ok(Taken {
             gate,
             wait: u64::try_from(element::<i64>(script, wait)?).ok().map(Duration::from_millis),
             last_added: element(script, last_added)?,
             last_wake: element(script, last_wake)?,
-            prioritized: entries(prioritized)?,
-            plain: entries(plain)?,
+            woken: false,
+            prioritized: entries(script.name, prioritized)?,
+            plain: entries(script.name, plain)?,
         })
     }
 }

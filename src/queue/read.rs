@@ -19,7 +19,7 @@ use redis::Value;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 
-use super::limits::Gate;
+use super::limits::{Gate, Taken};
 use super::scripts;
 use super::{GROUP, Queue, QueueError, millis};
 use crate::job::{EntryId, Envelope, Job, JobId, Place, Version};
@@ -248,16 +248,11 @@ impl Reader {
     async fn try_read(&mut self, count: usize, block: Option<Duration>) -> Result<ReadReply, QueueError> {
         let mut read = ReadReply::default();
         if self.takes_first {
-            let knows_limits = self.last_wake.is_some();
-            let taken = self.queue.take(&self.consumer, count, AGEING, knows_limits).await?;
-            let is_limited = matches!(taken.gate, Gate::Limited | Gate::Full);
+            let taken = self.take(count).await?;
+            let is_limited = self.last_wake.is_some();
             let n_taken = taken.prioritized.len() + taken.plain.len();
             self.takes_first = is_limited || n_taken == count;
-            if is_limited {
-                // With limits nobody reads the wake stream as a group: each reader sees for itself that it went on.
-                read.woken = self.last_wake.as_ref() != Some(&taken.last_wake);
-            }
-            self.last_wake = is_limited.then_some(taken.last_wake);
+            read.woken = taken.woken;
             self.add_jobs(&mut read, Place::Prioritized, taken.prioritized).await?;
             self.add_jobs(&mut read, Place::Stream, taken.plain).await?;
             if n_taken == count || (is_limited && n_taken > 0) {
@@ -280,6 +275,25 @@ impl Reader {
         self.takes_first |= read.woken || (block.is_some() && raw.is_empty());
         self.add_jobs(&mut read, Place::Stream, raw).await?;
         Ok(read)
+    }
+
+    /// Takes what a plain read does not bring. What is parked on the way, because its group is held up, is passed over.
+    async fn take(&mut self, count: usize) -> Result<Taken, QueueError> {
+        let mut woken = false;
+        loop {
+            let knows_limits = self.last_wake.is_some();
+            let mut taken = self.queue.take(&self.consumer, count, AGEING, knows_limits).await?;
+            let last_wake =
+                matches!(taken.gate, Gate::Limited | Gate::Full).then(|| std::mem::take(&mut taken.last_wake));
+            // With limits nobody reads the wake stream as a group: each reader sees for itself that it went on.
+            woken |= last_wake.is_some() && last_wake != self.last_wake;
+            self.last_wake = last_wake;
+            let is_passing =
+                taken.prioritized.is_empty() && taken.plain.is_empty() && taken.wait == Some(Duration::ZERO);
+            if !is_passing {
+                return Ok(Taken { woken, ..taken });
+            }
+        }
     }
 
     /// Waits until a limit may let something through: for as long as the script said, or until something is added.
@@ -441,47 +455,63 @@ impl Unblocker {
     }
 }
 
-pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 pub(super) type RawEntry = (EntryId, Fields);
-pub(super) type Stream = (Vec<u8>, Vec<RawEntry>);
+type Stream = (Vec<u8>, Vec<RawEntry>);
 
 fn field<'a>(fields: &'a Fields, name: &[u8]) -> Option<&'a [u8]> {
     fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_slice())
 }
 
 /// The reply of XREADGROUP: streams with entries with fields. Nil and an empty entry list are no entries.
-pub(super) fn streams(reply: Value) -> Result<Vec<Stream>, QueueError> {
-    let unexpected = |detail: &str| QueueError::Reply { script: "XREADGROUP", detail: detail.to_owned() };
-    let array = |value: Value| match value {
-        Value::Array(elements) => Ok(elements),
-        Value::Nil => Ok(Vec::new()),
-        _ => Err(unexpected("no array where one is due")),
-    };
-    let bytes = |value: Value| match value {
-        Value::BulkString(bytes) => Ok(bytes),
-        Value::SimpleString(text) => Ok(text.into_bytes()),
-        _ => Err(unexpected("no string where one is due")),
-    };
-    let pair = |value: Value| -> Result<[Value; 2], QueueError> {
-        array(value)?.try_into().map_err(|_| unexpected("no pair where one is due"))
-    };
+fn streams(reply: Value) -> Result<Vec<Stream>, QueueError> {
+    const SCRIPT: &str = "XREADGROUP";
     let mut decoded = Vec::new();
-    for stream in array(reply)? {
-        let [name, entries] = pair(stream)?;
-        let mut found = Vec::new();
-        for entry in array(entries)? {
-            let [id, fields] = pair(entry)?;
-            let id = String::from_utf8_lossy(&bytes(id)?).parse().map_err(|_| unexpected("no entry id"))?;
-            let mut pairs = Vec::with_capacity(1);
-            let mut parts = array(fields)?.into_iter();
-            while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-                pairs.push((bytes(name)?, bytes(value)?));
-            }
-            found.push((id, pairs));
-        }
-        decoded.push((bytes(name)?, found));
+    for stream in array(SCRIPT, reply)? {
+        let [name, found] = pair(SCRIPT, stream)?;
+        decoded.push((bytes(SCRIPT, name)?, entries(SCRIPT, found)?));
     }
     Ok(decoded)
+}
+
+/// Entries with their fields, as XRANGE answers them; `script` is whose reply they are in.
+pub(super) fn entries(script: &'static str, reply: Value) -> Result<Vec<RawEntry>, QueueError> {
+    let mut found = Vec::new();
+    for entry in array(script, reply)? {
+        let [id, fields] = pair(script, entry)?;
+        let id = String::from_utf8_lossy(&bytes(script, id)?).parse().map_err(|_| unexpected(script, "no entry id"))?;
+        let mut pairs = Vec::with_capacity(1);
+        let mut parts = array(script, fields)?.into_iter();
+        while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+            pairs.push((bytes(script, name)?, bytes(script, value)?));
+        }
+        found.push((id, pairs));
+    }
+    Ok(found)
+}
+
+fn array(script: &'static str, value: Value) -> Result<Vec<Value>, QueueError> {
+    match value {
+        Value::Array(elements) => Ok(elements),
+        Value::Nil => Ok(Vec::new()),
+        _ => Err(unexpected(script, "no array where one is due")),
+    }
+}
+
+fn pair(script: &'static str, value: Value) -> Result<[Value; 2], QueueError> {
+    array(script, value)?.try_into().map_err(|_| unexpected(script, "no pair where one is due"))
+}
+
+fn bytes(script: &'static str, value: Value) -> Result<Vec<u8>, QueueError> {
+    match value {
+        Value::BulkString(bytes) => Ok(bytes),
+        Value::SimpleString(text) => Ok(text.into_bytes()),
+        _ => Err(unexpected(script, "no string where one is due")),
+    }
+}
+
+fn unexpected(script: &'static str, detail: &str) -> QueueError {
+    QueueError::Reply { script, detail: detail.to_owned() }
 }
 
 #[cfg(test)]

@@ -14,14 +14,14 @@
 -- Returns {"free" (no limits: what else waits is read plainly), "limited", "full" (as many jobs are active as may be) or
 --         "paused"; ms to wait before the next try (0: at once; -1: until something is added); last generated id of the
 --         stream, empty unless that is waited for; last generated id of the wake stream, empty without limits; entries of the
---         prioritized lane, as XREADGROUP answers; the same of the stream}
+--         prioritized lane, as XRANGE answers; the same of the stream}
 -- At most 256 jobs a call.
 
 local limiter = KEYS[OWN_KEYS]
 local consumer, wanted, ageing, group_limiter, knows_limits =
   ARGV[OWN_ARGS], tonumber(ARGV[OWN_ARGS + 1]), tonumber(ARGV[OWN_ARGS + 2]), ARGV[OWN_ARGS + 3], ARGV[OWN_ARGS + 4]
 local FULL_RETRY_MS = 1000 -- whoever settles takes again at once; this is for the workers that hold nothing
-local POPPED_MAX = 256
+local LOOKED_AT_MAX = 256
 
 local now = now_ms()
 local limits, is_limited = read_limits(K.meta, HELD, now)
@@ -156,8 +156,8 @@ end
 -- Gives an entry in their lane to up to `n` of them, by priority and arrival. Returns how many.
 local function move_to_lane(n)
   local n_moved, n_popped = 0, 0
-  while n_moved < n and n_popped < POPPED_MAX do
-    local ids = redis.call('ZPOPMIN', K.prioritized, math.min(n - n_moved, POPPED_MAX - n_popped))
+  while n_moved < n and n_popped < LOOKED_AT_MAX do
+    local ids = redis.call('ZPOPMIN', K.prioritized, math.min(n - n_moved, LOOKED_AT_MAX - n_popped))
     if #ids == 0 then
       break
     end
@@ -189,7 +189,7 @@ local function oldest_age()
   return oldest and now - tonumber(string.match(oldest[1], '^%d+')) or -1
 end
 
-local prioritized, n_prioritized_taken = {}, 0
+local prioritized = {}
 -- Every entry of the lane is pending, unless its group was lost and created anew: then the rest comes first.
 local n_left_behind = lane_group and n_in_lane - lane_group.pending or 0
 if n_waiting + n_left_behind > 0 then
@@ -200,9 +200,8 @@ if n_waiting + n_left_behind > 0 then
   local n = math.min(n_left_behind, share)
   n = n + move_to_lane(share - n)
   if n > 0 then
-    prioritized =
-      redis.call('XREADGROUP', 'GROUP', GROUP, consumer, 'COUNT', n, 'STREAMS', K.prioritized_active, '>') or {}
-    n_prioritized_taken = prioritized[1] and #prioritized[1][2] or 0
+    local read = redis.call('XREADGROUP', 'GROUP', GROUP, consumer, 'COUNT', n, 'STREAMS', K.prioritized_active, '>')
+    prioritized = read and read[1] and read[1][2] or {}
   end
   if not is_limited and redis.call('ZCARD', K.prioritized) > 0 then
     wake_one() -- the next reader goes on; with limits they all look for themselves
@@ -228,29 +227,31 @@ local function keep_group_limits(delivered)
   return kept
 end
 
-local plain, n_plain = {}, 0
-if is_limited and allowed > n_prioritized_taken then
+local plain, n_looked_at = {}, 0
+local n_wanted = is_limited and allowed - #prioritized or 0
+while #plain < n_wanted and n_looked_at < LOOKED_AT_MAX do
   redis.call('XGROUP', 'SETID', K.stream, GROUP, redis.call('HGET', K.meta, 'gate'))
-  local read = redis.pcall('XREADGROUP', 'GROUP', GROUP, consumer, 'COUNT', allowed - n_prioritized_taken, 'STREAMS',
-    K.stream, '>')
+  local read = redis.pcall('XREADGROUP', 'GROUP', GROUP, consumer, 'COUNT', n_wanted - #plain, 'STREAMS', K.stream, '>')
   -- Closed again before anything that may fail: left open, what is read now would be delivered once more.
   redis.call('XGROUP', 'SETID', K.stream, GROUP, LAST_POSSIBLE)
   if read and read.err then
     return read
   end
-  plain = read or {}
-  local delivered = plain[1] and plain[1][2] or {}
-  if #delivered > 0 then
-    redis.call('HSET', K.meta, 'gate', delivered[#delivered][1])
-    if checks_groups then
-      delivered = keep_group_limits(delivered)
-      plain[1][2] = delivered
-    end
+  local delivered = read and read[1] and read[1][2] or {}
+  if #delivered == 0 then
+    break
   end
-  n_plain = #delivered
+  redis.call('HSET', K.meta, 'gate', delivered[#delivered][1])
+  n_looked_at = n_looked_at + #delivered
+  for _, entry in ipairs(checks_groups and keep_group_limits(delivered) or delivered) do
+    plain[#plain + 1] = entry
+  end
+  if not checks_groups then
+    break
+  end
 end
 
-local n = n_prioritized_taken + n_plain
+local n = #prioritized + #plain
 if limits.rate_max and n > 0 then
   charge(limiter, limits.rate_duration, starts_before, n)
 end
