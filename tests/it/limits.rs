@@ -15,7 +15,7 @@ use feedmill::{
         GROUP, Queue, QueueOptions, Settled,
         enqueue::NewJob,
         limits::{LimitChanges, Limits, Rate, SetBy},
-        read::{Entry, Reader},
+        read::Reader,
         settle::Done,
     },
     worker::WorkerOptions,
