@@ -33,6 +33,7 @@ test: ## everything CI runs: set-up, make check, all tests
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory check
 	cargo test --locked --doc --quiet
+	cargo build --locked --examples --quiet
 	cargo nextest run --locked --all-targets
 
 # The documentation is built with the private items, so a link to one leads somewhere.

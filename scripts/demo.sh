@@ -6,7 +6,8 @@
 #
 #   feedmill demo serve ──HTTP──▶ feedmill fetch --all --wait ──jobs──▶ feedmill up --embedded (Redis, MongoDB, workers)
 #
-# All state is in .feedmill/: a second run finds every item unchanged. `make clean-demo` starts over.
+# All state is in .feedmill/demo: a second run finds every item unchanged, and a `feedmill up --embedded` of yours
+# shares nothing with it. `make clean-demo` starts over.
 #
 #   DEMO_FEEDS     folder to serve instead of demo/feeds
 #   DEMO_LISTEN    address for HTTP while it stays, instead of 127.0.0.1:4000
@@ -18,7 +19,7 @@ FEEDS=${DEMO_FEEDS:-demo/feeds}
 STATE=.feedmill/demo
 CONFIG=$STATE/streams.toml
 # `feedmill up --embedded` writes here where its servers listen, once they do.
-ADDRESSES=.feedmill/embedded.env
+ADDRESSES=$STATE/embedded.env
 PORT_WANTED=4100
 READY_TIMEOUT_S=60
 LISTEN=${DEMO_LISTEN:-127.0.0.1:4000}
@@ -129,7 +130,7 @@ addresses_written() {
 
 start_feedmill() {
     touch "$STATE/started"
-    start "$STATE/up.log" "$FEEDMILL_BIN" up --embedded --listen "$LISTEN" --config "$CONFIG"
+    start "$STATE/up.log" "$FEEDMILL_BIN" up --embedded --data-dir "$STATE" --listen "$LISTEN" --config "$CONFIG"
     UP_PID=$STARTED
     wait_until "$UP_PID" "feedmill up" "$STATE/up.log" addresses_written
     # Read, not sourced: a URL may hold what a shell would take for a command.
@@ -139,7 +140,7 @@ start_feedmill() {
         REDIS_URL=* | MONGODB_URI=*) export "${line?}" ;;
         esac
     done <"$ADDRESSES"
-    say "feedmill is up, with a Redis and a MongoDB of its own (data in .feedmill/data, log in $STATE/up.log)"
+    say "feedmill is up, with a Redis and a MongoDB of its own (data in $STATE/data, log in $STATE/up.log)"
 }
 
 print_addresses() {

@@ -2,12 +2,13 @@
 # Installs what feedmill needs on this machine and does not find.
 #
 #   scripts/setup.sh demo   what `make demo` needs: compiler, Python 3, a Redis and a MongoDB server
-#   scripts/setup.sh test   that, and the test runner, the licence checker, the older servers of the tests, Prometheus
-#                           and docker-compose
+#   scripts/setup.sh test   that, and the test runner, the licence checker, the older servers of the tests, Prometheus,
+#                           docker-compose and the real BullMQ, for which Node must be here
 #
 # Distribution packages come through apt-get (Debian, Ubuntu); everything else goes into .feedmill/bin and touches
-# nothing outside this folder. What is found is left alone, so a second run takes a second. An interrupted run leaves
-# no half-written program: each is finished beside .feedmill/bin and then moved into it.
+# nothing outside this folder (BullMQ goes into tests/bullmq/node_modules). What is found is left alone, so a second run
+# takes a second. An interrupted run leaves no half-written program: each is finished beside .feedmill/bin and then
+# moved into it.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -270,6 +271,26 @@ install_docker_compose() {
     if has docker-compose; then say "docker-compose $(version_of docker-compose)"; fi
 }
 
+NODE_WANTED=20
+
+# The tests compare with BullMQ, and take over queues that it filled.
+install_bullmq() {
+    local missing="install Node $NODE_WANTED or later with npm; the tests run BullMQ in it"
+    has node && has npm || die "no node or no npm; $missing"
+    local found
+    found=$(version_of node)
+    at_least "$found" $NODE_WANTED || die "node $found is too old; $missing"
+    # npm writes this file last, so an interrupted installation is made again.
+    local folder=tests/bullmq installed=tests/bullmq/node_modules/.package-lock.json
+    if [ ! -f $installed ] || [ $folder/package-lock.json -nt $installed ]; then
+        say "installing BullMQ (npm, tests/bullmq/package-lock.json)"
+        (cd $folder && npm ci --ignore-scripts --silent </dev/null) ||
+            die "npm cannot install tests/bullmq; check the network: (cd $folder && npm ci)"
+    fi
+    say "Node $found, BullMQ $(node -p "require('./$folder/node_modules/bullmq/package.json').version") and" \
+        "$(node -p "require('./$folder/node_modules/bullmq5/package.json').version")"
+}
+
 # ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 install_compiler_and_python
@@ -284,5 +305,6 @@ if [ "$MODE" = test ]; then
     install_valkey
     install_prometheus
     install_docker_compose
+    install_bullmq
 fi
 say "ready for make $MODE"

@@ -112,20 +112,11 @@ impl Embedded {
     /// # Errors
     /// [`EmbeddedError`]; a server that was started is stopped again.
     pub async fn start(folder: &Path) -> Result<Self, EmbeddedError> {
-        let folder = std::path::absolute(folder).map_err(|cause| io_error(folder, cause))?;
-        let data = folder.join("data");
-        fs::create_dir_all(&data).map_err(|cause| io_error(&data, cause))?;
-        let lock_path = data.join("lock");
-        let lock = fs::File::create(&lock_path).map_err(|cause| io_error(&lock_path, cause))?;
-        lock.try_lock().map_err(|error| match error {
-            fs::TryLockError::WouldBlock => EmbeddedError::Locked { folder: folder.clone() },
-            fs::TryLockError::Error(cause) => io_error(&lock_path, cause),
-        })?;
-
+        let (folder, lock) = own(folder)?;
         for kind in [Kind::Redis, Kind::Mongod] {
             kind.find(&folder)?;
         }
-        let notes = Notes { path: data.join("servers.json") };
+        let notes = Notes::of(&folder);
         let redis = Server::start(Kind::Redis, &folder, &notes).await?;
         let mongod = match Server::start(Kind::Mongod, &folder, &notes).await {
             Ok(mongod) => mongod,
@@ -188,6 +179,53 @@ impl Embedded {
     }
 }
 
+/// A redis-server alone; runs until [`EmbeddedRedis::stop`].
+#[derive(Debug)]
+pub struct EmbeddedRedis {
+    folder: PathBuf,
+    server: Server,
+    /// Held as long as this process owns the folder.
+    _lock: fs::File,
+}
+
+impl EmbeddedRedis {
+    /// Starts it, or takes over what is left of an earlier one.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`].
+    pub async fn start(folder: &Path) -> Result<Self, EmbeddedError> {
+        let (folder, lock) = own(folder)?;
+        let server = Server::start(Kind::Redis, &folder, &Notes::of(&folder)).await?;
+        Ok(Self { folder, server, _lock: lock })
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.server.address.port)
+    }
+
+    /// Stops it.
+    pub async fn stop(self) {
+        self.server.stop(&self.folder).await;
+        // Named servers that do not run would only mislead; a failure to remove the file does no harm.
+        let _ = fs::remove_file(Notes::of(&self.folder).path);
+    }
+}
+
+/// Makes a folder ours: its absolute path, and the lock that says so.
+fn own(folder: &Path) -> Result<(PathBuf, fs::File), EmbeddedError> {
+    let folder = std::path::absolute(folder).map_err(|cause| io_error(folder, cause))?;
+    let data = folder.join("data");
+    fs::create_dir_all(&data).map_err(|cause| io_error(&data, cause))?;
+    let lock_path = data.join("lock");
+    let lock = fs::File::create(&lock_path).map_err(|cause| io_error(&lock_path, cause))?;
+    lock.try_lock().map_err(|error| match error {
+        fs::TryLockError::WouldBlock => EmbeddedError::Locked { folder: folder.clone() },
+        fs::TryLockError::Error(cause) => io_error(&lock_path, cause),
+    })?;
+    Ok((folder, lock))
+}
+
 /// The file with the addresses of the servers. Written as soon as a server runs, before it answers: two servers on one
 /// folder of data would ruin it.
 struct Notes {
@@ -195,6 +233,10 @@ struct Notes {
 }
 
 impl Notes {
+    fn of(folder: &Path) -> Self {
+        Self { path: folder.join("data/servers.json") }
+    }
+
     fn read(&self) -> BTreeMap<String, Address> {
         // A damaged file says as little as a missing one.
         fs::read(&self.path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
@@ -341,8 +383,11 @@ impl Kind {
         [own.clone(), PathBuf::from(SET_UP)]
             .into_iter()
             .chain(std::env::split_paths(&on_path))
-            .map(|place| place.join(self.program()))
+            // It is started in another folder than the one we are in.
+            .filter_map(|place| std::path::absolute(place.join(self.program())).ok())
             .find(|program| program.is_file())
+            // It is started in its own folder, from where a relative path leads nowhere.
+            .and_then(|program| std::path::absolute(program).ok())
             .ok_or(EmbeddedError::Missing { program: self.program(), folder: own })
     }
 

@@ -14,10 +14,11 @@
 pub mod feed;
 pub mod item;
 
-// the unit of work, the queue it stands in, the engine that works on it
+// the unit of work, the queue it stands in, the engine that works on it, and both for other work than feeds
 pub mod job;
 pub mod queue;
 pub mod worker;
+pub mod typed;
 
 // where items end up
 pub mod store;
@@ -41,3 +42,10 @@ pub mod secret;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+
+pub use job::{Growth, JobId, JobOptions, Keep, Outcome, RetryPolicy};
+pub use queue::enqueue::{Deduplication, Enqueued};
+pub use queue::limits::{Limits, Rate};
+pub use queue::{Events, QueueError, QueueOptions, Redis};
+pub use typed::{AddError, IntoOutcome, Job, NewJob, Queue, Worker};
+pub use worker::{Outage, WorkerOptions};

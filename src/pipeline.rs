@@ -89,6 +89,23 @@ impl Queues {
             fetch: Queue::open(&redis, &config.fetch_queue.name, queue_options(&config.fetch_queue)).await?,
         })
     }
+
+    /// The queue of this name: one of the two, or any other that is in the registry; `None` when there is none.
+    ///
+    /// Of another program's queue nothing is configured here: it is opened with the default options.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    pub async fn named(&self, name: &str) -> Result<Option<Queue>, QueueError> {
+        if let Some(own) = [&self.import, &self.fetch].into_iter().find(|queue| queue.name() == name) {
+            return Ok(Some(own.clone()));
+        }
+        let redis = self.import.redis();
+        if !redis.has_queue(name).await? {
+            return Ok(None);
+        }
+        Queue::open(redis, name, QueueOptions::default()).await.map(Some)
+    }
 }
 
 /// Connects to MongoDB and ensures its indexes.

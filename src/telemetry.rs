@@ -20,6 +20,9 @@ pub fn start(level: &str, format: LogFormat) {
     let default = format!("{level},mongodb=warn,redis=warn,hyper=warn,reqwest=warn");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // It says on stderr that stderr cannot be written to, and panics over it: a closed terminal or a full disk would
+    // take down whatever logs next.
+    let logs = logs.log_internal_errors(false);
     match format {
         LogFormat::Text => logs.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => logs.json().init(),

@@ -76,7 +76,7 @@ struct Globals {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    // The first five are described at their arguments.
+    // Some are described at their arguments.
     Up(up::UpArgs),
     Serve(serve::ServeArgs),
     Worker(worker::WorkerArgs),
@@ -92,7 +92,6 @@ enum Command {
     /// Look at and check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Measure throughput and memory on this machine
     Bench(bench::BenchArgs),
     /// Serve and generate feeds to try feedmill on
     #[command(subcommand)]
@@ -133,7 +132,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Import(command) => import::run(&globals, command).await,
         Command::Queue(command) => queue::run(&globals, command).await,
         Command::Config(command) => config::run(&globals, command),
-        Command::Bench(args) => bench::run(args).await,
+        Command::Bench(args) => bench::run(&globals, args).await,
         Command::Demo(command) => demo::run(command).await,
     }
 }

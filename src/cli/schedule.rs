@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Globals, export_metrics, reload};
+use super::reload::Hangup;
+use super::{Globals, export_metrics};
 use crate::import::{ConfiguredFeeds, Scheduler};
 use crate::pipeline::{Queues, feeds};
 use crate::pulse::Beat;
@@ -14,7 +15,8 @@ use crate::shutdown;
 /// Add the fetch jobs of feeds at the times of their schedules
 ///
 /// Start as many processes as you like, on as many hosts: each slot of a feed is fired once. Workers do the fetching.
-/// SIGHUP re-reads the feeds; ends on SIGTERM or Ctrl-C.
+/// SIGHUP re-reads the feeds. Ends on SIGTERM, on Ctrl-C, or with its terminal. With
+/// FEEDMILL_METRICS_LISTEN=127.0.0.1:9100 it exports what it does on http://127.0.0.1:9100/metrics.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill schedule
@@ -23,11 +25,12 @@ pub(super) struct ScheduleArgs {}
 
 pub(super) async fn run(globals: &Globals, _args: ScheduleArgs) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signal().context("cannot handle signals")?;
+    let hangup = Hangup::listen().context("cannot handle signals")?;
     let config = globals.load(None)?;
     let _metrics = export_metrics(&config).await?;
     let feeds = ConfiguredFeeds::new(feeds(&config)?);
     let queues = Queues::open(&config).await?;
-    reload::on_hangup(globals, &feeds).context("cannot handle signals")?;
+    hangup.handle(globals, &feeds, &shutdown);
     Scheduler { fetch_queue: queues.fetch, feeds }.run(shutdown, Beat::default()).await;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Globals, reload};
+use super::Globals;
+use super::reload::Hangup;
 use crate::http::{self, App};
 use crate::import::ConfiguredFeeds;
 use crate::metrics;
@@ -17,8 +18,8 @@ use crate::shutdown;
 
 /// Serve HTTP: start imports, look at them, health checks
 ///
-/// Works on nothing itself: `feedmill worker` does. SIGHUP re-reads the feeds. Ends on SIGTERM or Ctrl-C, once open requests are answered. A second
-/// signal ends at once.
+/// Works on nothing itself: `feedmill worker` does. SIGHUP re-reads the feeds. Ends on SIGTERM, on Ctrl-C, or with its
+/// terminal, once open requests are answered. A second signal ends at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill serve
@@ -32,10 +33,11 @@ pub(super) struct ServeArgs {
 
 pub(super) async fn run(globals: &Globals, args: ServeArgs) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signal().context("cannot handle signals")?;
+    let hangup = Hangup::listen().context("cannot handle signals")?;
     let config = globals.load(None)?;
     let listener = http::bind(args.listen.unwrap_or(config.http.listen), config.http.token.as_ref()).await?;
     let feeds = ConfiguredFeeds::new(feeds(&config)?);
-    reload::on_hangup(globals, &feeds).context("cannot handle signals")?;
+    hangup.handle(globals, &feeds, &shutdown);
     let queues = Queues::open(&config).await?;
     for warning in queues.import.redis().settings_warnings().await {
         tracing::warn!("{warning}");

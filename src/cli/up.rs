@@ -9,7 +9,8 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Globals, reload};
+use super::Globals;
+use super::reload::Hangup;
 use crate::config::Secret;
 use crate::embedded::Embedded;
 use crate::http::{self, App};
@@ -20,8 +21,9 @@ use crate::shutdown;
 
 /// Run everything in one process
 ///
-/// These are HTTP, the workers of both queues, and the schedules of the feeds. SIGHUP re-reads the feeds. Ends on SIGTERM
-/// or Ctrl-C: what is held is finished or given back first. A second signal ends at once.
+/// These are HTTP, the workers of both queues, and the schedules of the feeds. SIGHUP re-reads the feeds. Ends on
+/// SIGTERM, on Ctrl-C, or with its terminal: what is held is finished or given back first. A second signal ends it at
+/// once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill up                  with Redis and MongoDB from the configuration
@@ -43,13 +45,16 @@ pub(super) struct UpArgs {
 
 pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signal().context("cannot handle signals")?;
+    let hangup = Hangup::listen().context("cannot handle signals")?;
     // What is wrong with the configuration, or the address, is said before servers are started.
     let config = globals.load(None)?;
     // Before there are workers, so that they are recorded from their start.
     let metrics = metrics::record()?;
     let listener = http::bind(args.listen.unwrap_or(config.http.listen), config.http.token.as_ref()).await?;
     if !args.embedded {
-        work(Pipeline::connect(&config).await?, globals, listener, config.http.token, metrics, shutdown).await?;
+        let pipeline = Pipeline::connect(&config).await?;
+        hangup.handle(globals, &pipeline.feeds, &shutdown);
+        work(pipeline, listener, config.http.token, metrics, shutdown).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let servers = Embedded::start(&args.data_dir).await?;
@@ -62,6 +67,7 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
     };
     let worked = async {
         let pipeline = Pipeline::connect(&globals.load(None)?).await?;
+        hangup.handle(&globals, &pipeline.feeds, &shutdown);
         servers.publish()?;
         tracing::info!(
             redis = %servers.redis_url(), mongodb = %servers.mongodb_uri(),
@@ -77,7 +83,7 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
             ))
         };
         tokio::select! {
-            result = work(pipeline, &globals, listener, config.http.token, metrics, shutdown.clone()) => result,
+            result = work(pipeline, listener, config.http.token, metrics, shutdown.clone()) => result,
             result = died => result,
         }
     };
@@ -89,13 +95,11 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
 /// Everything there is, until `shutdown`.
 async fn work(
     pipeline: Pipeline,
-    globals: &Globals,
     listener: TcpListener,
     token: Option<Secret>,
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    reload::on_hangup(globals, &pipeline.feeds).context("cannot handle signals")?;
     let scheduler = pipeline.scheduler();
     let Pipeline { queues, store, feeds, pulse, .. } = pipeline.clone();
     let exported = metrics.with_queues(QueueReadings::new([queues.import.clone(), queues.fetch.clone()]));

@@ -5,16 +5,16 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Globals, export_metrics, reload};
+use super::reload::Hangup;
+use super::{Globals, export_metrics};
 use crate::pipeline::Pipeline;
 use crate::shutdown;
 
 /// Run the workers of both queues
 ///
-/// Start as many processes as you like, on as many hosts. Ends on SIGTERM or Ctrl-C: what is held is finished or given
-/// back first. A second signal ends at once. SIGHUP re-reads the
-/// feeds. With FEEDMILL_METRICS_LISTEN=127.0.0.1:9100 it exports what it does on
-/// http://127.0.0.1:9100/metrics.
+/// Start as many processes as you like, on as many hosts. SIGHUP re-reads the feeds. Ends on SIGTERM, on Ctrl-C, or
+/// with its terminal: what is held is finished or given back first. A second signal ends it at once. With
+/// FEEDMILL_METRICS_LISTEN=127.0.0.1:9100 it exports what it does on http://127.0.0.1:9100/metrics.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill worker --concurrency 20
@@ -27,10 +27,11 @@ pub(super) struct WorkerArgs {
 
 pub(super) async fn run(globals: &Globals, args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signal().context("cannot handle signals")?;
+    let hangup = Hangup::listen().context("cannot handle signals")?;
     let config = globals.load(args.concurrency)?;
     let _metrics = export_metrics(&config).await?;
     let pipeline = Pipeline::connect(&config).await?;
-    reload::on_hangup(globals, &pipeline.feeds).context("cannot handle signals")?;
+    hangup.handle(globals, &pipeline.feeds, &shutdown);
     pipeline.run(shutdown).await;
     Ok(ExitCode::SUCCESS)
 }

@@ -25,6 +25,7 @@ use super::{ConfiguredFeeds, FetchTask};
 use crate::error::chain;
 use crate::feed::Feed;
 use crate::job::{Envelope, JobId};
+use crate::metrics::work::SlotMetrics;
 use crate::pulse::Beat;
 use crate::queue::schedulers::{DueSchedulers, Fire, Firing, Rescheduling};
 use crate::queue::{Queue, QueueError};
@@ -104,6 +105,8 @@ impl Scheduler {
     /// Keeps the schedulers as the feeds are, and fires what is due, until `shutdown`. While Redis is away it waits. Says in
     /// `beat` that it turns.
     pub async fn run(self, shutdown: CancellationToken, beat: Beat) {
+        // Its series are there from now on, however long Redis takes to answer.
+        let _series = SlotMetrics::new();
         tracing::info!(queue = %self.fetch_queue.name(), "scheduler starts");
         shutdown.run_until_cancelled_owned(self.run_for_ever(beat)).await;
     }
@@ -179,6 +182,7 @@ impl Scheduler {
                 None => {}
             }
         }
+        let metrics = SlotMetrics::new();
         let firings: Vec<Firing<'_>> =
             known.iter().map(|(due, id, task)| due.firing(id.clone(), task, now_ms)).collect();
         for (fire, firing) in self.fetch_queue.fire(&firings).await?.into_iter().zip(&firings) {
@@ -186,26 +190,32 @@ impl Scheduler {
             match fire {
                 Fire::Enqueued => {
                     fired.enqueued += 1;
+                    metrics.fired.increment(1);
                     tracing::debug!(%feed, slot_ms = firing.slot_ms, late_ms, "feed {feed} is due: its fetch waits");
                 }
                 Fire::Duplicate => {
                     fired.still_fetching += 1;
+                    metrics.overlapped.increment(1);
                     tracing::debug!(
                         %feed, slot_ms = firing.slot_ms, late_ms,
                         "feed {feed} is due and still being fetched: this slot passes"
                     );
                 }
                 Fire::NotDue => fired.fired_by_others += 1,
-                Fire::Refused => tracing::error!(
-                    %feed,
-                    "the key of the fetch job of feed {feed} holds something else; delete it, or the feed is not fetched"
-                ),
+                Fire::Refused => {
+                    metrics.refused.increment(1);
+                    tracing::error!(
+                        %feed,
+                        "the key of the fetch job of feed {feed} holds something else; delete it, or the feed is not fetched"
+                    );
+                }
             }
         }
         // Those that were listed have a next slot now, which may be the earliest of all.
         let next = firings.iter().filter_map(|firing| u64::try_from(firing.next_slot_ms? - now_ms).ok());
         fired.next_due_in = fired.next_due_in.into_iter().chain(next.map(Duration::from_millis)).min();
         fired.dropped = self.fetch_queue.reschedule(&unknown).await?;
+        metrics.dropped.increment(fired.dropped as u64);
         Ok(fired)
     }
 

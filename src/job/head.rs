@@ -68,6 +68,12 @@ impl EntryId {
         Some(packed)
     }
 
+    /// Reads what a head says of where its job stands: the place and the entry.
+    pub(crate) fn from_reference(bytes: &[u8]) -> Option<(Place, Self)> {
+        let (place, packed) = bytes.split_first()?;
+        Some((Place::from_byte(*place)?, Self::unpack(packed.try_into().ok()?)?))
+    }
+
     fn unpack(packed: [u8; 10]) -> Option<Self> {
         let mut ms = [0; 8];
         ms[2..].copy_from_slice(&packed[..6]);

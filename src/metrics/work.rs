@@ -24,7 +24,7 @@ pub(crate) struct WorkerMetrics {
     pub(crate) buried: Counter,
     pub(crate) given_back: Counter,
     changed: Counter,
-    lost: Counter,
+    pub(crate) lost: Counter,
     pub(crate) exhausted: Counter,
     pub(crate) hopeless: Counter,
     pub(crate) buried_stalled: Counter,
@@ -155,6 +155,27 @@ impl FetchMetrics {
     pub(crate) fn items(new: u64, changed: u64, unchanged: u64, duplicate: u64) {
         for (class, n) in [("new", new), ("changed", changed), ("unchanged", unchanged), ("duplicate", duplicate)] {
             counter!(table::ITEMS.name, "class" => class).increment(n);
+        }
+    }
+}
+
+/// The numbers of the scheduler. A slot that another process fired first is counted there.
+#[derive(Debug)]
+pub(crate) struct SlotMetrics {
+    pub(crate) fired: Counter,
+    pub(crate) overlapped: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) dropped: Counter,
+}
+
+impl SlotMetrics {
+    pub(crate) fn new() -> Self {
+        let slots = |result: &'static str| counter!(table::SLOTS.name, "result" => result);
+        Self {
+            fired: slots("fired"),
+            overlapped: slots("overlapped"),
+            refused: slots("refused"),
+            dropped: slots("dropped"),
         }
     }
 }

@@ -7,11 +7,15 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::scripts::{self, Call};
+use super::keys::CANCELLED_ENDING;
+use super::scripts::{self, Call, JOBS_PER_CALL_MAX, element};
 use super::{Queue, QueueError, millis};
+use crate::job::{EntryId, Place};
 
-/// Time between two heartbeats.
+/// Time between two heartbeats of a worker that has nothing to do.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// Time between two heartbeats of a worker that holds jobs: with each it learns which of them were cancelled.
+pub const BUSY_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Age from which a heartbeat counts as stopped: three were missed.
 pub const HEARTBEAT_LIFETIME: Duration = Duration::from_secs(15);
 
@@ -45,20 +49,30 @@ impl Consumer {
 }
 
 impl Queue {
-    /// Says that a consumer is alive, and how many jobs it holds.
+    /// Says that a consumer is alive, and how many jobs it holds. Returns the lane and the entry of those of its jobs that were
+    /// cancelled since the last time; a full call's worth means that there may be more.
     ///
     /// # Errors
-    /// [`QueueError::Redis`]; may be repeated.
-    pub async fn heartbeat(&self, consumer: &Consumer, jobs_held: usize) -> Result<(), QueueError> {
+    /// [`QueueError::Redis`]; may be repeated, and then may miss cancellations of the time before.
+    pub async fn heartbeat(&self, consumer: &Consumer, jobs_held: usize) -> Result<Vec<(Place, EntryId)>, QueueError> {
         let keys = self.keys();
-        let hash = keys.consumer(&consumer.name);
-        let mut call = Call::new(&scripts::HEARTBEAT, [keys.consumers(), hash.as_str()].into_iter());
-        call.arg(&consumer.name).arg(millis(HEARTBEAT_LIFETIME));
+        let (hash, cancelled) = (keys.consumer(&consumer.name), keys.consumer_cancelled(&consumer.name));
+        let mut call =
+            Call::new(&scripts::HEARTBEAT, [keys.consumers(), hash.as_str(), cancelled.as_str()].into_iter());
+        call.arg(&consumer.name).arg(millis(HEARTBEAT_LIFETIME)).arg(JOBS_PER_CALL_MAX);
         let started_ms = consumer.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
         call.arg("host").arg(&consumer.host).arg("pid").arg(consumer.pid).arg("started").arg(started_ms);
         call.arg("jobs").arg(jobs_held);
-        call.run(&mut self.connection()).await?.decode::<u64>()?;
-        Ok(())
+        let (script, mut elements) = call.run(&mut self.connection()).await?.array()?;
+        let unexpected = |detail: String| QueueError::Reply { script: script.name, detail };
+        if elements.is_empty() {
+            return Err(unexpected("an empty array".to_owned()));
+        }
+        let notes = elements.split_off(1).into_iter().map(|note| {
+            let note: Vec<u8> = element(script, note)?;
+            EntryId::from_reference(&note).ok_or_else(|| unexpected(format!("note {note:?}")))
+        });
+        notes.collect()
     }
 
     /// Names of the consumers with a live heartbeat.
@@ -88,7 +102,10 @@ impl Queue {
         let keys = self.keys();
         let all = [keys.stream(), keys.prioritized_active(), keys.wake(), keys.consumers()];
         let mut call = Call::new(&scripts::REAP_CONSUMERS, all.into_iter());
-        call.arg(millis(HEARTBEAT_LIFETIME)).arg(keys.consumer_prefix()).arg(leaving.unwrap_or(""));
+        call.arg(millis(HEARTBEAT_LIFETIME))
+            .arg(keys.consumer_prefix())
+            .arg(leaving.unwrap_or(""))
+            .arg(CANCELLED_ENDING);
         let (deleted, forgotten) = call.run(&mut self.connection()).await?.decode()?;
         Ok(Reaped { deleted, forgotten })
     }

@@ -16,10 +16,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use redis::streams::StreamRangeReply;
 
 use super::read::UnreadableEntry;
+use super::remove::Forget;
 use super::scripts::{self, JOBS_PER_CALL_MAX};
 use super::settle::cut;
 use super::{LISTED_FAILURES_MAX, Queue, QueueError, Settled};
-use crate::job::{EntryId, Job, JobId};
+use crate::job::{EntryId, JobId};
 
 /// A dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,7 +168,7 @@ impl Queue {
         &self,
         retention: Retention,
         now: SystemTime,
-        forget: fn(&JobId) -> [u8; 16],
+        forget: Forget,
     ) -> Result<usize, QueueError> {
         if retention == Retention::default() {
             return Ok(0);
@@ -185,16 +186,13 @@ impl Queue {
             }
             None => 0,
         };
-        let mut discarded = 0;
-        for (position, letter) in oldest.iter().enumerate() {
+        let of_no_more_use = oldest.iter().enumerate().take_while(|(position, letter)| {
             let too_old = retention.age.is_some_and(|age| now.duration_since(letter.at).is_ok_and(|old| old > age));
-            if position >= too_many && !too_old {
-                break;
-            }
-            self.discard(letter, forget).await?;
-            discarded += 1;
-        }
-        Ok(discarded)
+            *position < too_many || too_old
+        });
+        let letters: Vec<_> = of_no_more_use.map(|(_, letter)| (letter.entry, letter.id.clone())).collect();
+        self.discard(&letters, "discarded", forget).await?;
+        Ok(letters.len())
     }
 
     /// The key of a job, or any key of the queue where there is no id.
@@ -202,32 +200,32 @@ impl Queue {
         id.map_or_else(|| self.keys().meta().as_bytes().to_vec(), |id| self.keys().job(id))
     }
 
-    async fn discard(&self, letter: &DeadLetter, forget: fn(&JobId) -> [u8; 16]) -> Result<(), QueueError> {
-        let keys = self.keys();
-        let no_key = || keys.meta().as_bytes().to_vec();
-        let job_key = letter.id.as_ref().map_or_else(no_key, |id| keys.job(id));
-        let feed = match &letter.id {
-            Some(id) => {
-                let value = redis::cmd("GET").arg(&job_key).query_async(&mut self.connection()).await;
-                let value: Option<Vec<u8>> = match value {
-                    // a key of another type is no guard, and must not keep the letters behind this one for ever
-                    Err(cause) if cause.code() == Some("WRONGTYPE") => None,
-                    read => read.map_err(|cause| QueueError::from_redis("GET", cause))?,
-                };
-                value.and_then(|value| Job::decode(id.clone(), value).ok()).and_then(|job| job.feed)
+    /// Deletes letters, with their guards, and counts them as `counter`. Returns how many were still there.
+    pub(super) async fn discard(
+        &self,
+        letters: &[(EntryId, Option<JobId>)],
+        counter: &'static str,
+        forget: Forget,
+    ) -> Result<usize, QueueError> {
+        let mut deleted = 0;
+        for piece in letters.chunks(JOBS_PER_CALL_MAX) {
+            let own = piece.iter().map(|(_, id)| self.job_key(id.as_ref()));
+            let mut call = self.moving(&scripts::DISCARD, own);
+            call.arg(counter);
+            for (entry, id) in piece {
+                call.arg(entry.to_string())
+                    .arg(id.as_ref().map_or(&[][..], JobId::as_bytes))
+                    .arg(id.as_ref().map_or_else(Vec::new, |id| forget(id).to_vec()));
             }
-            None => None,
-        };
-        let seen = feed.as_ref().map_or_else(no_key, |feed| keys.seen(feed).into_bytes());
-        let feed_key = feed.as_ref().map_or_else(no_key, |feed| keys.feed(feed).into_bytes());
-        let mut call = self.moving(&scripts::DISCARD, [job_key, seen, feed_key]);
-        let record = match (&letter.id, &feed) {
-            (Some(id), Some(_)) => forget(id).to_vec(),
-            _ => Vec::new(),
-        };
-        call.arg(letter.entry.to_string()).arg(letter.id.as_ref().map_or(&[][..], JobId::as_bytes)).arg(record);
-        call.run(&mut self.connection()).await?.decode::<u8>()?;
-        Ok(())
+            let reply = call.run(&mut self.connection()).await?;
+            let answers = reply.statuses(piece.len(), |letter| match letter {
+                b'D' => Some(true),
+                b'G' => Some(false),
+                _ => None,
+            })?;
+            deleted += answers.into_iter().filter(|deleted| *deleted).count();
+        }
+        Ok(deleted)
     }
 }
 

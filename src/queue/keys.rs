@@ -27,6 +27,7 @@
 //! | `:sweep` | string | who swept for stalled jobs last; expires with the interval |
 //! | `:consumers` | zset | consumer name by last heartbeat (ms) |
 //! | `:consumer:<name>` | hash | host, pid, started (ms), current jobs |
+//! | `:consumer:<name>:cancelled` | set | place and entry (11 bytes) of its jobs that were cancelled and it does not know of; expires |
 //! | `:schedulers` | zset | id of a job that is added at its slots, by its next slot (ms) |
 //! | `:imports` | zset | imports that are not recorded yet, by time of opening (ms) |
 //! | `:imports:closing` | zset | imports whose record is to be written, by time of closing (ms) |
@@ -34,11 +35,20 @@
 //! | `:seen:<feed>` | string | what the feed showed lately |
 //! | `:feed:<name>` | hash | validators, last fetch, failures of a feed |
 //!
-//! Scripts that move jobs are told the prefix of the queue and build the keys of single jobs, groups, imports and
-//! deduplication ids themselves, in `scripts/queue.lua`: they meet ids that their caller does not know.
+//! Scripts that move jobs are told the prefix of the queue and build the keys of single jobs, groups, imports, feeds and
+//! deduplication ids themselves, in `scripts/queue.lua` and `scripts/forgetting.lua`: they meet ids that their caller does
+//! not know.
 
 use super::QueueError;
 use crate::job::{ImportId, JobId};
+
+/// The set of the names of all queues under `prefix` (set).
+pub(super) fn registry(prefix: &str) -> String {
+    format!("{prefix}:queues")
+}
+
+/// How the key ends that notes which jobs of a consumer were cancelled.
+pub(super) const CANCELLED_ENDING: &str = ":cancelled";
 
 /// The keys of one queue.
 #[derive(Clone, Debug)]
@@ -84,7 +94,7 @@ impl Keys {
         let key = |rest: &str| format!("{prefix}:{{{queue}}}:{rest}");
         Ok(Self {
             queue: queue.to_owned(),
-            registry: format!("{prefix}:queues"),
+            registry: registry(prefix),
             queue_prefix: key(""),
             stream: key("stream"),
             prioritized: key("prioritized"),
@@ -143,6 +153,40 @@ impl Keys {
             &self.events,
             &self.closing_imports,
         ]
+    }
+
+    /// What jobs stand in, of whichever type: everything that is not of a single job, group, feed, import or consumer, but for
+    /// `meta`.
+    pub(super) fn structures(&self) -> [&str; 14] {
+        [
+            &self.stream,
+            &self.prioritized_active,
+            &self.wake,
+            &self.prioritized,
+            &self.delayed,
+            &self.dead,
+            &self.completed,
+            &self.failures,
+            &self.groups,
+            &self.events,
+            &self.closing_imports,
+            &self.imports,
+            &self.consumers,
+            &self.schedulers,
+        ]
+    }
+
+    /// The pattern by which SCAN finds all keys of the queue.
+    pub(super) fn pattern(&self) -> String {
+        let mut pattern = String::with_capacity(self.queue_prefix.len() + 1);
+        for character in self.queue_prefix.chars() {
+            // A prefix may hold what means something in a pattern.
+            if matches!(character, '*' | '?' | '[' | ']' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern + "*"
     }
 
     /// The work stream (stream).
@@ -250,6 +294,11 @@ impl Keys {
         format!("{}{name}", self.consumer_prefix)
     }
 
+    /// Which of its jobs were cancelled, until it knows (set).
+    pub fn consumer_cancelled(&self, name: &str) -> String {
+        format!("{}{name}{CANCELLED_ENDING}", self.consumer_prefix)
+    }
+
     /// What the keys of consumers begin with.
     pub fn consumer_prefix(&self) -> &str {
         &self.consumer_prefix
@@ -312,6 +361,12 @@ mod tests {
         let id = JobId::new("https://jobicy.com/?feed=job_feed#12345").expect("an id");
         assert_eq!(keys.job(&id), b"feedmill:{job_import_queue}:job:https://jobicy.com/?feed=job_feed#12345");
         assert_eq!(keys.registry(), "feedmill:queues");
+    }
+
+    #[test]
+    fn the_pattern_of_a_queue_means_its_keys_alone() {
+        let keys = Keys::new("a*[b]", "jobs").expect("a name");
+        assert_eq!(keys.pattern(), r"a\*\[b\]:{jobs}:*");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //!                            │ redrive               │ bury
 //!                            └──────────── dead (stream) ◀
 //!
+//!      by hand: cancel ──▶ dead · retry ──▶ waiting · promote now ──▶ waiting · remove, clean, drain, obliterate ──▶ gone
 //!      schedulers (zset) ──fire──▶ waiting: a job that is added again at each of its slots
 //! ```
 //!
@@ -33,10 +34,18 @@ pub mod claim;
 pub mod dead_letter;
 pub mod promote;
 // operating
+pub mod operated;
+pub mod walk;
+pub mod retry;
+pub mod change;
+pub mod cancel;
+pub mod remove;
+pub mod obliterate;
 pub mod consumers;
 pub mod find;
 pub mod limits;
 pub mod pause;
+pub mod registry;
 // what is added again and again
 pub mod schedulers;
 // what feeds and imports keep beside the jobs
@@ -276,6 +285,28 @@ pub enum QueueError {
         id: JobId,
         /// Length of the deduplication id.
         bytes: usize,
+    },
+    /// Jobs in this state cannot be cleaned.
+    #[error("{state} jobs cannot be cleaned; accepted: completed, failed, waiting, delayed, prioritized")]
+    NotCleanable {
+        /// Name of the state.
+        state: &'static str,
+    },
+    /// A queue that runs cannot be obliterated.
+    #[error("queue {queue} is not paused; pause it first (`feedmill queue pause`), and nothing is started meanwhile")]
+    NotPaused {
+        /// Its name.
+        queue: String,
+    },
+    /// A queue whose workers have jobs is obliterated only by force.
+    #[error(
+        "{jobs} jobs of queue {queue} are active; wait until they have ended, or force it: their workers lose them"
+    )]
+    HasActive {
+        /// Its name.
+        queue: String,
+        /// How many.
+        jobs: usize,
     },
     /// A command or script failed.
     #[error("{operation} failed at Redis")]

@@ -18,6 +18,7 @@ use std::time::Duration;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::limits::{Gate, Taken};
 use super::scripts;
@@ -65,6 +66,9 @@ pub struct Delivery {
     pub job: Job,
     /// The lease on it.
     pub lease: Lease,
+    /// Fires when the worker learns that the job is not its own any more: it was cancelled or removed, or somebody took it
+    /// over because it looked stalled. Nothing that is said of it from then on counts.
+    pub cancelled: CancellationToken,
 }
 
 /// One entry as it was read.
@@ -424,7 +428,7 @@ impl Reader {
         match Job::decode(id.clone(), value) {
             Ok(job) if job.head.place == lane && job.head.entry == Some(entry) => {
                 let lease = Lease { id, lane, entry, version: job.head.version };
-                Entry::Job(Box::new(Delivery { job, lease }))
+                Entry::Job(Box::new(Delivery { job, lease, cancelled: CancellationToken::new() }))
             }
             Ok(_) => unreadable(Some(id), "the job stands elsewhere".to_owned(), Vec::new()),
             Err(error) => {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::read::Lease;
 use super::scripts::{self, Call, JOBS_PER_CALL_MAX, decode_statuses, element};
-use super::{LISTED_FAILURES_MAX, Queue, QueueError, millis};
+use super::{LISTED_FAILURES_MAX, NO_KEYS, Queue, QueueError, millis};
 use crate::job::{Keep, Stored};
 
 /// Longest error text that is kept, in bytes: enough for a cause chain, small enough for a hash of many.
@@ -179,6 +179,19 @@ impl Queue {
             })?);
         }
         Ok(settled)
+    }
+
+    /// Lets go of completed jobs that are kept beyond what is said here, up to one call's worth. Returns how many; a full call
+    /// means that there may be more. With [`Keep::Nothing`] nothing goes: what was kept then is what jobs say of themselves.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`]; may be repeated.
+    pub async fn retain_completed(&self, keep: Keep) -> Result<usize, QueueError> {
+        let Keep::Newest { .. } = keep else { return Ok(0) };
+        let (_, count, age) = kept(keep);
+        let mut call = self.moving(&scripts::TRIM_COMPLETED, NO_KEYS);
+        call.arg(count).arg(age).arg(JOBS_PER_CALL_MAX);
+        call.run(&mut self.connection()).await?.decode()
     }
 
     /// Gives jobs back to waiting as they are: no attempt and no stall is counted.

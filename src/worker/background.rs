@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -11,7 +11,7 @@ use super::Parts;
 use crate::error::chain;
 use crate::queue::QueueError;
 use crate::queue::claim::Sweeper;
-use crate::queue::consumers::HEARTBEAT_INTERVAL;
+use crate::queue::consumers::{BUSY_HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL};
 use crate::queue::limits::SetBy;
 use crate::queue::scripts::JOBS_PER_CALL_MAX;
 
@@ -100,27 +100,46 @@ async fn renew(parts: Arc<Parts>) {
 async fn renew_once(parts: &Parts) -> Result<usize, QueueError> {
     let leases = parts.leases.all();
     let lost = parts.queue.renew(&parts.consumer.name, &leases).await?;
-    for lease in &lost {
-        // Settled between the two lines above, or claimed by somebody who thought us dead.
-        if parts.leases.is_held(lease) {
-            tracing::warn!(
-                queue = %parts.queue.name(), job.id = %lease.id,
-                "the lease on job {} was lost; whoever took it over goes on with it", lease.id
-            );
-        }
+    // Those that were settled meanwhile are held no more.
+    for lease in parts.leases.lose(lost.iter().map(|lease| (lease.lane, lease.entry))) {
+        tracing::warn!(
+            queue = %parts.queue.name(), job.id = %lease.id,
+            "the lease on job {} was lost: it was removed, or somebody took it over", lease.id
+        );
     }
-    parts.leases.remove(&lost);
     Ok(leases.len() - lost.len())
 }
 
-/// Of these loops the one that is followed: it goes round every few seconds, whatever the configuration says.
+/// Of these loops the one that is followed: it goes round every few seconds, whatever the configuration says, and every
+/// second while there is a job that may be cancelled.
 async fn heartbeat(parts: Arc<Parts>) {
     loop {
         parts.beat.turned();
-        let (jobs, _) = parts.leases.totals();
-        match parts.queue.heartbeat(&parts.consumer, jobs).await {
-            Ok(()) => sleep(HEARTBEAT_INTERVAL).await,
+        let began = Instant::now();
+        match heartbeat_once(&parts).await {
+            Ok(()) => tokio::select! {
+                () = sleep_until(began + HEARTBEAT_INTERVAL) => {}
+                () = async {
+                    parts.leases.some().await;
+                    sleep_until(began + BUSY_HEARTBEAT_INTERVAL).await;
+                } => {}
+            },
             Err(error) => failed(&parts, "the heartbeat", &error).await,
+        }
+    }
+}
+
+/// Says that this worker is alive, and tells the handlers of jobs that were cancelled.
+async fn heartbeat_once(parts: &Parts) -> Result<(), QueueError> {
+    loop {
+        let (jobs, _) = parts.leases.totals();
+        let cancelled = parts.queue.heartbeat(&parts.consumer, jobs).await?;
+        let all_are_known = cancelled.len() < JOBS_PER_CALL_MAX;
+        for lease in parts.leases.lose(cancelled) {
+            tracing::info!(queue = %parts.queue.name(), job.id = %lease.id, "job {} was cancelled", lease.id);
+        }
+        if all_are_known {
+            return Ok(());
         }
     }
 }
@@ -187,13 +206,14 @@ async fn clean(parts: Arc<Parts>) {
     }
 }
 
-/// Deletes consumers that are gone, and dead letters beyond what is to be kept.
+/// Deletes consumers that are gone, and completed jobs and dead letters beyond what is to be kept.
 async fn clean_once(parts: &Parts) -> Result<(), QueueError> {
     let queue = parts.queue.name();
     let reaped = parts.queue.reap_consumers(None).await?;
     if reaped.deleted + reaped.forgotten > 0 {
         tracing::info!(%queue, deleted = reaped.deleted, forgotten = reaped.forgotten, "consumers that are gone were deleted");
     }
+    while parts.queue.retain_completed(parts.options.on_complete).await? == JOBS_PER_CALL_MAX {}
     loop {
         let options = &parts.options;
         let discarded = parts.queue.retain_dead_letters(options.retention, SystemTime::now(), options.forget).await?;

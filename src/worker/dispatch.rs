@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::buffer::Buffer;
 use super::flight::{Gate, fly};
 use super::odd_entries::{self, OddEntry};
+use super::settler::{Endings, Settler};
 use super::{Handler, Parts};
 use crate::error::chain;
 use crate::queue::QueueError;
@@ -31,6 +32,8 @@ const UNBLOCK_INTERVAL: Duration = Duration::from_millis(50);
 const FIRST_READ_JOBS: usize = 64;
 /// Reads whose entries may still be adopted or buried while more is read: they hold no room of the buffer.
 const ODD_READS_MAX: usize = 4;
+/// How long the end of a worker waits, beyond `shutdown_timeout`, for Redis to take the last settles.
+const LAST_SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the end of a worker waits for a read that is asked to end.
 const LAST_READ_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -94,6 +97,8 @@ impl<H: Handler> Dispatcher<H> {
     /// Runs until `shutdown`, and then until nothing is held or `shutdown_timeout` is over.
     pub(super) async fn run(mut self, shutdown: &CancellationToken) {
         let mut reading = Reading::spawn(self.parts.queue.reader(&self.parts.consumer.name));
+        let settler = Settler::spawn(&self.parts);
+        let endings = settler.endings();
         let mut gate_changes = self.gate.changes();
         let mut wanted = self.parts.control.changes();
         let _at_rest_when_ended = AtRestWhenDropped(self.parts.clone());
@@ -101,12 +106,15 @@ impl<H: Handler> Dispatcher<H> {
         loop {
             let is_ending = deadline.is_some();
             let reads = !is_ending && !self.parts.control.wanted().is_paused;
-            self.start_flights(!reads);
+            self.start_flights(&endings, !reads);
             let has_none = !reading.is_busy && self.buffer.is_empty() && self.flights.is_empty() && self.odd.is_empty();
-            self.parts.control.set_at_rest(has_none && !reads);
+            self.parts.control.set_at_rest(has_none && !reads && self.parts.leases.totals().0 == 0);
             if reads {
                 self.request_read(&mut reading).await;
             } else if has_none && is_ending {
+                drop(endings);
+                // What Redis does not take in time is pending, and is given back or claimed.
+                let _ = timeout_at(deadline.unwrap_or_else(far_future) + LAST_SETTLE_TIMEOUT, settler.end()).await;
                 return;
             }
             let can_start = self.flights.len() < self.concurrency();
@@ -124,6 +132,8 @@ impl<H: Handler> Dispatcher<H> {
                     self.flights.shutdown().await;
                     self.odd.shutdown().await;
                     reading.end(&self.parts).await;
+                    drop(endings);
+                    let _ = timeout(LAST_SETTLE_TIMEOUT, settler.end()).await;
                     return;
                 }
                 () = sleep(UNBLOCK_INTERVAL), if !reads && reading.is_busy => reading.unblock(),
@@ -139,11 +149,13 @@ impl<H: Handler> Dispatcher<H> {
                     }
                 }
                 Some(flown) = self.flights.join_next(), if !self.flights.is_empty() => {
-                    reading.unblocker.room_made();
-                    if let Err(error) = flown && error.is_panic() {
-                        tracing::error!(%error, "a flight panicked; its jobs are claimed after lock_duration");
+                    landed(flown);
+                    // Under load many land at once.
+                    while let Some(flown) = self.flights.try_join_next() {
+                        landed(flown);
                     }
                 }
+                () = self.parts.settled.notified() => reading.unblocker.room_made(),
                 Some(dealt) = self.odd.join_next(), if !self.odd.is_empty() => {
                     if let Err(error) = dealt {
                         tracing::error!(%error, "entries that are no jobs were left; they are claimed after lock_duration");
@@ -161,7 +173,7 @@ impl<H: Handler> Dispatcher<H> {
     }
 
     /// Starts what is due, as far as slots are free. Nothing more comes when the worker ends, or is paused.
-    fn start_flights(&mut self, nothing_comes: bool) {
+    fn start_flights(&mut self, endings: &Endings, nothing_comes: bool) {
         while self.flights.len() < self.concurrency() {
             let no_more = nothing_comes || self.is_drained || self.room() == 0;
             let Some(mut batch) = self.buffer.take_due(Instant::now(), no_more) else {
@@ -170,7 +182,8 @@ impl<H: Handler> Dispatcher<H> {
             // What was lost while it waited is somebody else's now.
             batch.retain(|delivery| self.parts.leases.is_held(&delivery.lease));
             if !batch.is_empty() {
-                self.flights.spawn(fly(self.parts.clone(), self.handler.clone(), self.gate.clone(), batch));
+                let (parts, handler, gate) = (self.parts.clone(), self.handler.clone(), self.gate.clone());
+                self.flights.spawn(fly(parts, handler, gate, endings.clone(), batch));
             }
         }
     }
@@ -178,10 +191,12 @@ impl<H: Handler> Dispatcher<H> {
     /// How many more jobs may be held.
     fn room(&self) -> usize {
         let options = &self.parts.options;
-        let (jobs, bytes) = self.parts.leases.totals();
+        let (jobs, settling, bytes) = self.parts.leases.loads();
         let free_bytes = options.buffer_bytes.saturating_sub(bytes);
         let fitting = if free_bytes == 0 { 0 } else { free_bytes.div_ceil(self.job_bytes.max(1)) };
-        (self.concurrency() * options.batch_size).saturating_sub(jobs).min(fitting)
+        let held_max = self.concurrency() * options.batch_size;
+        // What is through and waits for Redis takes no slot, but must not pile up either.
+        if settling >= held_max { 0 } else { held_max.saturating_sub(jobs).min(fitting) }
     }
 
     async fn request_read(&mut self, reading: &mut Reading) {
@@ -281,6 +296,14 @@ impl Reading {
         };
         // One that does not end leaves its entries pending; they are claimed.
         let _ = timeout(LAST_READ_TIMEOUT, ending).await;
+    }
+}
+
+fn landed(flown: Result<(), JoinError>) {
+    if let Err(error) = flown
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a flight panicked; its jobs are claimed after lock_duration");
     }
 }
 

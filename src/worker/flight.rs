@@ -1,8 +1,10 @@
-//! One batch in flight: handle it, then settle each job by its outcome.
+//! One batch in flight: handle it, then hand each job with its outcome to the settler.
 //!
 //! *Outage:* when the handler says that the store is missing, the flight keeps its jobs and tries again until it is back;
 //! the [`Gate`] stops reading meanwhile. *Panic:* a failed attempt of the job that causes it; to find it, the jobs of the
 //! batch are handled one by one.
+//!
+//! *Lost:* a handler whose jobs are all somebody else's by now is told, and stopped if it goes on nevertheless.
 //!
 //! *Crash after the handler:* the jobs are pending and are handled again, which the handler makes harmless.
 
@@ -13,17 +15,16 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::settle::{Settlement, settlement};
+use super::settler::Endings;
 use super::{Handler, Outage, Parts};
 use crate::error::chain;
 use crate::job::Outcome;
-use crate::queue::QueueError;
-use crate::queue::Settled;
 use crate::queue::read::{Delivery, Lease};
-use crate::queue::settle::{BackOff, Burial, Done};
 
 /// First and longest pause between two tries during an outage.
 const OUTAGE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How long a handler may go on with jobs that are not its worker's any more: time to end in good order.
+const LOST_GRACE: Duration = Duration::from_secs(5);
 
 /// Closed while a flight waits for an outage to end: nothing is read then.
 #[derive(Clone, Debug)]
@@ -73,7 +74,13 @@ impl Drop for LetGoOnPanic<'_> {
 }
 
 /// Flies a batch to its end. Dropped (at the end of `shutdown_timeout`), it leaves its jobs held, to be given back.
-pub(super) async fn fly<H: Handler>(parts: Arc<Parts>, handler: Arc<H>, gate: Gate, batch: Vec<Delivery>) {
+pub(super) async fn fly<H: Handler>(
+    parts: Arc<Parts>,
+    handler: Arc<H>,
+    gate: Gate,
+    endings: Endings,
+    batch: Vec<Delivery>,
+) {
     let mut batch: Arc<[Delivery]> = batch.into();
     let _let_go = LetGoOnPanic { parts: &parts, leases: batch.iter().map(|delivery| delivery.lease.clone()).collect() };
     let mut closed = None;
@@ -109,8 +116,7 @@ pub(super) async fn fly<H: Handler>(parts: Arc<Parts>, handler: Arc<H>, gate: Ga
     if closed.take().is_some() {
         tracing::info!(queue = %parts.queue.name(), jobs = batch.len(), "the outage is over");
     }
-    settle(&parts, &batch, outcomes).await;
-    parts.leases.remove(batch.iter().map(|delivery| &delivery.lease));
+    endings.add(&batch, outcomes);
 }
 
 /// Why the handler ended without saying anything about a batch.
@@ -119,7 +125,12 @@ enum Silence {
     Broke(String),
     /// It took longer than `job_timeout`.
     TimedOut(String),
+    /// It went on although none of the jobs is the worker's any more.
+    Lost,
 }
+
+/// What is said of a job that is not ours any more; nobody hears it.
+const LOST: &str = "the lease was lost";
 
 /// Hands the batch in once; one outcome per job.
 async fn handle_once<H: Handler>(
@@ -132,6 +143,7 @@ async fn handle_once<H: Handler>(
         Ok(said) => said,
         // One by one they would take as long again, each.
         Err(Silence::TimedOut(reason)) => Ok(retry(reason)),
+        Err(Silence::Lost) => Ok(retry(LOST.to_owned())),
         Err(Silence::Broke(reason)) if batch.len() == 1 => Ok(retry(reason)),
         Err(Silence::Broke(_)) => {
             let mut outcomes = Vec::with_capacity(batch.len());
@@ -140,11 +152,20 @@ async fn handle_once<H: Handler>(
                 match supervised(parts, handler, alone).await {
                     Ok(said) => outcomes.extend(said?),
                     Err(Silence::Broke(reason) | Silence::TimedOut(reason)) => outcomes.push(Outcome::Retry(reason)),
+                    Err(Silence::Lost) => outcomes.push(Outcome::Retry(LOST.to_owned())),
                 }
             }
             Ok(outcomes)
         }
     }
+}
+
+/// Waits until none of the jobs is the worker's any more, and then for as long as the handler may go on.
+async fn all_lost(batch: &[Delivery]) {
+    for delivery in batch {
+        delivery.cancelled.cancelled().await;
+    }
+    tokio::time::sleep(LOST_GRACE).await;
 }
 
 /// Runs the handler on a task of its own, within the time limit.
@@ -153,14 +174,26 @@ async fn supervised<H: Handler>(
     handler: &Arc<H>,
     batch: Arc<[Delivery]>,
 ) -> Result<Result<Vec<Outcome>, Outage>, Silence> {
-    let (handler, jobs) = (handler.clone(), batch.len());
+    let (handler, handled, jobs) = (handler.clone(), batch.clone(), batch.len());
+    // A batch has one time for all of its jobs: that of the queue.
+    let own_limit = match &batch[..] {
+        [alone] => alone.job.options.as_ref().and_then(|options| options.timeout),
+        _ => None,
+    };
     // Stopped when the flight that waits for it is dropped.
-    let mut task = AbortOnDropHandle::new(tokio::spawn(async move { handler.handle(&batch).await }));
-    let joined = match parts.options.job_timeout {
-        None => (&mut task).await,
-        Some(limit) => tokio::time::timeout(limit, &mut task).await.map_err(|_| {
-            Silence::TimedOut(format!("no result within job_timeout ({})", humantime::format_duration(limit)))
-        })?,
+    let mut task = AbortOnDropHandle::new(tokio::spawn(async move { handler.handle(&handled).await }));
+    let in_time = async {
+        match own_limit.or(parts.options.job_timeout) {
+            None => Ok((&mut task).await),
+            Some(limit) => tokio::time::timeout(limit, &mut task).await.map_err(|_| {
+                Silence::TimedOut(format!("no result within job_timeout ({})", humantime::format_duration(limit)))
+            }),
+        }
+    };
+    let joined = tokio::select! {
+        biased;
+        joined = in_time => joined?,
+        () = all_lost(&batch) => return Err(Silence::Lost),
     };
     match joined {
         Ok(Ok(outcomes)) if outcomes.len() != jobs => {
@@ -177,103 +210,4 @@ async fn supervised<H: Handler>(
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
-}
-
-/// Settles each job by its outcome, trying again while Redis is out.
-async fn settle(parts: &Parts, batch: &[Delivery], outcomes: Vec<Outcome>) {
-    let (mut done, mut back_off, mut burials) = (Vec::new(), Vec::new(), Vec::new());
-    for (delivery, outcome) in batch.iter().zip(outcomes) {
-        let (lease, attempt) = (delivery.lease.clone(), delivery.job.attempt());
-        let (options, own) = (&parts.options, delivery.job.options.as_deref());
-        let attempts = own.and_then(|own| own.attempts).unwrap_or(options.attempts);
-        let policy = own.and_then(|own| own.backoff.as_ref()).unwrap_or(&options.retry_policy);
-        let dedup = own.and_then(|own| own.dedup.clone());
-        match settlement(outcome, attempt, attempts, policy, fastrand::f64) {
-            Settlement::Done { stored, result } => {
-                done.push(Done { lease, stored, keep: own.and_then(|own| own.on_complete), result, dedup });
-            }
-            Settlement::BackOff { wait, reason } => {
-                log_back_off(parts, &lease, (attempt, attempts), wait, reason.as_deref());
-                back_off.push(BackOff { lease, wait, reason });
-            }
-            Settlement::Bury { reason, exhausted } => {
-                tracing::error!(
-                    queue = %parts.queue.name(), job.id = %lease.id, attempt, %reason,
-                    "job {} failed for good: it is a dead letter now (`feedmill queue redrive` brings it back)", lease.id
-                );
-                burials.push(Burial { lease, reason, exhausted, dedup });
-            }
-        }
-    }
-    let (queue, metrics) = (&parts.queue, &parts.metrics);
-    if !done.is_empty() {
-        let settled = until_redis_answers(parts, "done", || queue.done(&done, parts.options.on_complete)).await;
-        metrics.settled(&settled, |_| &metrics.done);
-        log_lost(parts, done.iter().map(|job| &job.lease), &settled);
-    }
-    if !back_off.is_empty() {
-        let (settled, _) = until_redis_answers(parts, "back_off", || queue.back_off(&back_off)).await;
-        parts.due_earlier.notify_one();
-        metrics.settled(&settled, |at| match back_off[at].reason {
-            Some(_) => &metrics.retried,
-            None => &metrics.snoozed,
-        });
-        log_lost(parts, back_off.iter().map(|job| &job.lease), &settled);
-    }
-    if !burials.is_empty() {
-        let settled = until_redis_answers(parts, "bury", || queue.bury(&parts.consumer.name, &burials)).await;
-        metrics.settled(&settled, |at| {
-            if burials[at].exhausted { &metrics.exhausted } else { &metrics.hopeless }.increment(1);
-            &metrics.buried
-        });
-        log_lost(parts, burials.iter().map(|job| &job.lease), &settled);
-    }
-}
-
-fn log_back_off(parts: &Parts, lease: &Lease, (attempt, attempts): (u8, u8), wait: Duration, reason: Option<&str>) {
-    let queue = parts.queue.name();
-    if let Some(reason) = reason {
-        tracing::warn!(
-            %queue, job.id = %lease.id, attempt, attempts, %reason,
-            "job {} failed, trying again in {wait:?}", lease.id
-        );
-    } else {
-        tracing::debug!(%queue, job.id = %lease.id, "job {} snoozes for {wait:?}", lease.id);
-    }
-}
-
-fn log_lost<'a>(parts: &Parts, leases: impl Iterator<Item = &'a Lease>, settled: &[Settled]) {
-    for (lease, _) in leases.zip(settled).filter(|(_, settled)| **settled == Settled::Lost) {
-        tracing::debug!(queue = %parts.queue.name(), job.id = %lease.id, "job {} was not ours any more", lease.id);
-    }
-}
-
-/// Repeats a settle until Redis answers it. Settles are fenced, so one that was carried out before its answer was lost
-/// does nothing the second time. An answer that makes no sense is logged, and the jobs are left to be claimed.
-async fn until_redis_answers<T: Default, F: Future<Output = Result<T, QueueError>>>(
-    parts: &Parts,
-    what: &'static str,
-    settle: impl Fn() -> F,
-) -> T {
-    let mut pause = OUTAGE_PAUSE.0;
-    loop {
-        match settle().await {
-            Ok(settled) => return settled,
-            Err(error) if error.is_outage() => {
-                tracing::warn!(
-                    queue = %parts.queue.name(), error = %chain(&error),
-                    "Redis did not take {what}; trying again in {pause:?}"
-                );
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(OUTAGE_PAUSE.1);
-            }
-            Err(error) => {
-                tracing::error!(
-                    queue = %parts.queue.name(), error = %chain(&error),
-                    "{what} failed; its jobs are claimed after lock_duration"
-                );
-                return T::default();
-            }
-        }
-    }
 }

@@ -39,6 +39,10 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// A panic is a failed attempt of the job that causes it.
     ///
+    /// Of a job that was cancelled, or that somebody else took over, [`Delivery::cancelled`] fires. The others of the batch go
+    /// on. When it has fired for all of them the handler has five seconds to end; then it is aborted, at the next point
+    /// where it awaits something.
+    ///
     /// # Errors
     /// [`Outage`]: nothing is known about any job; the batch is handed in again later.
     fn handle(&self, jobs: &[Delivery]) -> impl Future<Output = Result<Vec<Outcome>, Outage>> + Send;
@@ -54,6 +58,27 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// Handles one job at a time.
+///
+/// A job may stop being the worker's while it is handled: somebody cancels it ([`crate::queue::Queue::cancel`]), removes it by
+/// force, or takes it over because the worker showed no sign of life. Then [`Delivery::cancelled`] fires, within about a
+/// second of a cancellation. What the handler says from then on changes nothing, so one that works long or does something
+/// that it should not do for nobody waits for the token beside its work:
+///
+/// ```no_run
+/// # use feedmill::{job::Outcome, queue::read::Delivery, worker::Outage};
+/// # async fn work(_: &[u8]) {}
+/// # async fn undo() {}
+/// async fn handle(job: &Delivery) -> Result<Outcome, Outage> {
+///     tokio::select! {
+///         () = work(job.job.payload()) => {}
+///         () = job.cancelled.cancelled() => undo().await,
+///     }
+///     Ok(Outcome::Done)
+/// }
+/// ```
+///
+/// It has five seconds to end; then it is aborted, at the next point where it awaits something. A handler that knows nothing of
+/// tokens is simply aborted then.
 pub trait JobHandler: Send + Sync + 'static {
     /// Handles a job. May be given the same job again: it must be idempotent.
     ///

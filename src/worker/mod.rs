@@ -1,7 +1,7 @@
 //! The consumer side: one engine that reads jobs, hands them to a handler, and settles them by what it says.
 //!
 //! ```text
-//!   read ──▶ buffer ──flush──▶ flight: handler ──outcomes──▶ settle: done · back off · bury
+//!   read ──▶ buffer ──flush──▶ flight: handler ──outcomes──▶ settler: done · back off · bury
 //!    ▲          held leases, renewed until settled                       │
 //!    └─────────────── room for more ◀────────────────────────────────────┘
 //! ```
@@ -23,6 +23,7 @@ mod handler;
 mod leases;
 mod odd_entries;
 mod settle;
+mod settler;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +83,36 @@ pub struct WorkerOptions {
     pub forget: fn(&JobId) -> [u8; 16],
 }
 
+impl Default for WorkerOptions {
+    /// Those of the fetch queue in `streams.toml`, without a time limit.
+    fn default() -> Self {
+        Self {
+            concurrency: 10,
+            batch_size: 1,
+            flush: Duration::from_secs(3),
+            buffer_bytes: 64 * 1024 * 1024,
+            attempts: 3,
+            retry_policy: RetryPolicy {
+                growth: Growth::Exponential,
+                delay: Duration::from_secs(1),
+                max: Duration::from_hours(1),
+                jitter: 0.0,
+            },
+            job_timeout: None,
+            claim: ClaimLimits {
+                lock_duration: Duration::from_secs(30),
+                stalled_interval: Duration::from_secs(30),
+                max_stalled_count: 2,
+            },
+            shutdown_timeout: Duration::from_secs(25),
+            on_complete: Keep::Nothing,
+            retention: Retention::default(),
+            limits: Limits::default(),
+            forget: |_| [0; 16],
+        }
+    }
+}
+
 /// What a worker leaves behind when it ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
@@ -105,6 +136,8 @@ pub(crate) struct Parts {
     pub(crate) control: Arc<Control>,
     pub(crate) leases: Leases,
     pub(crate) metrics: WorkerMetrics,
+    /// Told when jobs were settled.
+    pub(crate) settled: Notify,
     /// Tells the promoter that a job is due earlier than it knows.
     pub(crate) due_earlier: Notify,
     /// Told that the heartbeat turns.
@@ -121,6 +154,7 @@ impl<H: Handler> Worker<H> {
             control: Arc::new(Control::new(options.concurrency)),
             options,
             leases: Leases::default(),
+            settled: Notify::new(),
             due_earlier: Notify::new(),
             beat: Beat::default(),
         };

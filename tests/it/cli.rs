@@ -593,7 +593,7 @@ fn jobs_imports_and_queues_that_there_are_not_are_named() {
     for command in ["counts", "pause", "resume", "redrive"] {
         shell
             .run(&["queue", command, "--queue", "jobs"])
-            .failed(2, "there is no queue \"jobs\"; the queues are job_import_queue and feed_fetch_queue");
+            .failed(2, "there is no queue \"jobs\"; the queues are feed_fetch_queue, job_import_queue");
     }
     shell
         .run(&["import", "show", "yesterday"])

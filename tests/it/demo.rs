@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Child, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -54,6 +54,19 @@ impl Demo {
         ran(self.0.command(self.path(script)).output().unwrap())
     }
 
+    /// A `feedmill up --embedded` with servers in this folder, once they run.
+    async fn up_in(&self, data_dir: &str) -> Child {
+        let mut up = self.0.command(BINARY);
+        up.args(["up", "--embedded", "--data-dir", data_dir, "--listen", "127.0.0.1:0"])
+            .env_remove("WORKER_BATCH_SIZE")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let up = up.spawn().unwrap();
+        let addresses = self.path(data_dir).join("embedded.env");
+        eventually("its servers run", PATIENCE, async || addresses.exists().then_some(())).await;
+        up
+    }
+
     /// Processes that work in this folder, which all that the demo starts do.
     fn processes(&self) -> Vec<u32> {
         let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
@@ -91,7 +104,7 @@ fn the_demo_brings_all_then_nothing_then_the_one_item_that_was_edited() {
             let ran = demo.run(&format!("scripts/{script}"));
             let log = fs::read_to_string(demo.path(".feedmill/demo/up.log")).unwrap_or_default();
             assert_eq!(ran.status.code(), Some(0), "{}{}{log}", ran.stdout, ran.stderr);
-            assert!(!demo.path(".feedmill/embedded.env").exists(), "its servers are stopped");
+            assert!(!demo.path(".feedmill/demo/embedded.env").exists(), "its servers are stopped");
             ran
         });
     let new = [("jobboard", [25, 25, 0, 0, 0]), ("news", [20, 20, 0, 0, 0]), ("podcast", [6, 6, 0, 0, 0])];
@@ -106,23 +119,17 @@ fn the_demo_brings_all_then_nothing_then_the_one_item_that_was_edited() {
     assert_eq!(demo.processes(), <[u32; 0]>::default(), "nothing is left running");
     let ran = demo.run("scripts/clean-demo.sh");
     assert_eq!((ran.status.code(), ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "", ""));
-    assert!(!demo.path(".feedmill/demo").exists() && !demo.path(".feedmill/data").exists());
+    assert!(!demo.path(".feedmill/demo").exists());
     assert!(demo.path(".feedmill/bin/mongod").exists(), "what was installed stays");
 }
 
 #[tokio::test]
 async fn cleaning_up_ends_the_servers_that_a_killed_feedmill_left() {
     let demo = Demo::new();
-    let mut up = demo.0.command(BINARY);
-    up.args(["up", "--embedded", "--listen", "127.0.0.1:0"])
-        .env_remove("WORKER_BATCH_SIZE")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let mut up = up.spawn().unwrap();
-    eventually("its servers run", PATIENCE, async || demo.path(".feedmill/embedded.env").exists().then_some(())).await;
+    let mut up = demo.up_in(".feedmill/demo").await;
     let ran = demo.run("scripts/clean-demo.sh");
     assert_eq!(ran.status.code(), Some(1), "{}", ran.stdout);
-    assert_eq!(ran.stderr, "clean-demo: error: feedmill up --embedded is running here; stop it first\n");
+    assert_eq!(ran.stderr, "clean-demo: error: the demo is running here; stop it first\n");
 
     up.kill().unwrap();
     up.wait().unwrap();
@@ -131,7 +138,23 @@ async fn cleaning_up_ends_the_servers_that_a_killed_feedmill_left() {
     assert_eq!((ran.status.code(), ran.stderr.as_str()), (Some(0), ""));
     assert_eq!(ran.stdout.lines().count(), 2, "{}", ran.stdout);
     assert_eq!(demo.processes(), <[u32; 0]>::default());
-    assert!(!demo.path(".feedmill/data").exists() && !demo.path(".feedmill/embedded.env").exists());
+    assert!(!demo.path(".feedmill/demo").exists());
+}
+
+#[tokio::test]
+async fn the_demo_leaves_a_feedmill_of_ones_own_in_the_source_folder_alone() {
+    let demo = Demo::new();
+    let mut own = demo.up_in(".feedmill").await;
+    for script in ["demo.sh", "clean-demo.sh"] {
+        let ran = demo.run(&format!("scripts/{script}"));
+        assert_eq!(ran.status.code(), Some(0), "{}{}", ran.stdout, ran.stderr);
+    }
+    assert_eq!(own.try_wait().unwrap(), None, "it goes on, with both of its servers");
+    assert_eq!(demo.processes().len(), 3);
+    assert!(demo.path(".feedmill/embedded.env").exists() && demo.path(".feedmill/data/mongodb").exists());
+    kill_process(Pid::from_child(&own), Signal::TERM).unwrap();
+    let status = eventually("it ends", PATIENCE, async || own.try_wait().unwrap()).await;
+    assert_eq!(status.code(), Some(0));
 }
 
 #[test]
@@ -160,7 +183,7 @@ async fn a_demo_that_stays_prints_its_addresses_and_ends_with_all_it_started() {
     let metrics = format!("http://{listen}/metrics");
     assert!(said.contains(&format!("  metrics   {metrics}\n")), "{said}");
     assert_eq!(http().get(metrics).send().await.unwrap().status(), 200);
-    let addresses = fs::read_to_string(demo.path(".feedmill/embedded.env")).unwrap();
+    let addresses = fs::read_to_string(demo.path(".feedmill/demo/embedded.env")).unwrap();
     for (name, label) in [("REDIS_URL", "Redis"), ("MONGODB_URI", "MongoDB")] {
         let address = addresses.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap();
         assert!(said.contains(&format!("  {label:<9} {}\n", address.trim_matches('\''))), "{said}{addresses}");

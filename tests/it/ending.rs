@@ -1,15 +1,18 @@
-//! SIGTERM: a worker finishes or gives back what it holds, in time, and no job pays for it.
+//! SIGTERM, and a terminal that is closed: a worker finishes or gives back what it holds, in time, and no job pays for
+//! it.
 
-use std::time::Duration;
+use std::{fs::File, process::Stdio, time::Duration};
 
 use feedmill::{job::Head, pipeline::Queues, queue::Queue};
 use redis::AsyncCommands;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
     eventually::eventually,
     feed_server::{FeedServer, Page, small_items},
     process::{Mill, PATIENCE, redis_connection},
     servers::{OwnMongod, OwnRedis},
+    terminal::Terminal,
 };
 
 const ITEMS: u64 = 10_000;
@@ -178,4 +181,122 @@ async fn a_worker_ends_in_time_though_redis_is_frozen() {
     assert!(status.success(), "{status}");
     // shutdown_timeout, and a little for a Redis that might still answer
     assert!(took < Duration::from_secs(1) + AT_ONCE, "{took:?}");
+}
+
+// ── the terminal goes away ─────────────────────────────────────────────────────────────────────────────────────────
+
+/// Waits until the workers of a process turn, and returns their process id.
+async fn works(queues: &Queues) -> i32 {
+    eventually("both workers turn", PATIENCE, async || {
+        let fetching = queues.fetch.live_consumers().await.unwrap();
+        let storing = queues.import.live_consumers().await.unwrap();
+        let [name] = &fetching[..] else { return None };
+        (storing.len() == 1).then(|| name.split(':').nth(1).unwrap().parse().unwrap())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_worker_whose_terminal_is_closed_ends_as_if_told_to() {
+    let (server, mut mill) = (FeedServer::start(), Mill::new());
+    large_import(&mut mill, &server);
+    let terminal = Terminal::open();
+    // Its log is in the terminal, too: what it says at its end cannot be written.
+    let words = ["sh", "-c", r#"exec "$@" >&0 2>&0"#, "sh"];
+    let mut worker = mill.start_command(terminal.command(&words, &mill.command(&["worker"])));
+    let queues = mill.queues().await;
+    works(&queues).await;
+    mill.fetch(&["large"]).await;
+    in_the_middle(&mill).await;
+    drop(terminal);
+    let (status, _) = worker.wait(PATIENCE).await;
+    assert_eq!(status.code(), Some(0));
+    assert_all_given_back(&queues).await;
+}
+
+#[tokio::test]
+async fn sighup_without_the_loss_of_the_terminal_ends_nothing() {
+    for args in ["up", "serve", "worker", "schedule"] {
+        let (mill, terminal) = (Mill::new(), Terminal::open());
+        let mut process = mill.start_command(terminal.command(&[], &mill.command(&[args])));
+        eventually("it has started", PATIENCE, async || {
+            let log = process.stderr();
+            ["starts", "listening"].iter().any(|said| log.contains(said)).then_some(())
+        })
+        .await;
+        for n_read in 1..=2 {
+            process.hup();
+            eventually("it reads again", PATIENCE, async || {
+                (process.stderr().matches("read again").count() == n_read).then_some(())
+            })
+            .await;
+        }
+        drop(terminal);
+        let (status, _) = process.wait(PATIENCE).await;
+        assert_eq!(status.code(), Some(0), "{args}");
+        assert!(process.stderr().contains("the terminal was closed"), "{args}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_ends_with_the_shell_that_it_was_started_from() {
+    let (mill, terminal) = (Mill::new(), Terminal::open());
+    // The shell owns the terminal, which stays open; the worker is its child.
+    let mut shell =
+        mill.start_command(terminal.command(&["sh", "-c", r#""$@"; true"#, "sh"], &mill.command(&["worker"])));
+    let queues = mill.queues().await;
+    let _worker = KilledAtLast(works(&queues).await);
+    shell.kill9();
+    eventually("the worker ends", PATIENCE, async || {
+        queues.import.live_consumers().await.unwrap().is_empty().then_some(())
+    })
+    .await;
+    let log = shell.stderr();
+    assert!(log.contains("the terminal was closed") && !log.contains("read again"), "{log}");
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_is_no_reason_to_end() {
+    let (server, mut mill) = (FeedServer::start(), Mill::new());
+    server.put("/a", Page::rss(&[("a", "an item")]));
+    mill.feed("a", &server.url("/a"), Some("a"));
+    let mut command = mill.command(&["worker"]);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut worker = command.stdout(Stdio::null()).stderr(full).spawn().unwrap();
+    mill.fetch(&["a"]).await;
+    let queues = mill.queues().await;
+    mill.through(&queues).await;
+    mill.assert_clean(&queues, 1).await;
+    kill_process(Pid::from_child(&worker), Signal::TERM).unwrap();
+    let status = eventually("it ends", PATIENCE, async || worker.try_wait().unwrap()).await;
+    assert_eq!(status.code(), Some(0));
+}
+
+/// A process that is not a child of the test: when that fails, it is killed.
+struct KilledAtLast(i32);
+
+impl Drop for KilledAtLast {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // One that has ended only gives an error.
+            let _ = kill_process(Pid::from_raw(self.0).unwrap(), Signal::KILL);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_started_to_outlive_its_terminal_does() {
+    let (mill, terminal) = (Mill::new(), Terminal::open());
+    let mut worker = mill.start_command(terminal.command(&["nohup"], &mill.command(&["worker"])));
+    works(&mill.queues().await).await;
+    drop(terminal);
+    eventually("it reads again", PATIENCE, async || worker.stderr().contains("read again").then_some(())).await;
+    worker.hup();
+    eventually("it reads again when asked to", PATIENCE, async || {
+        (worker.stderr().matches("read again").count() == 2).then_some(())
+    })
+    .await;
+    worker.term();
+    let (status, _) = worker.wait(PATIENCE).await;
+    assert_eq!(status.code(), Some(0));
 }

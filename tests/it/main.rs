@@ -10,6 +10,7 @@ mod support;
 mod servers;
 mod audit;
 mod enqueue;
+mod adding;
 mod delivery;
 mod claim;
 mod pause;
@@ -21,6 +22,7 @@ mod dead_letter;
 mod schedulers;
 mod consumers;
 mod worker;
+mod library;
 mod model;
 mod store;
 

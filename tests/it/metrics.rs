@@ -8,15 +8,16 @@ use std::{
 };
 
 use feedmill::{
+    job::JobId,
     metrics::{
         self, QueueReadings,
         server::{CONTENT_TYPE, Server},
-        table::{BUILD_INFO, FAMILIES, Family, Whose},
+        table::{BUILD_INFO, FAMILIES, Family, SLOTS, Whose},
     },
-    queue::{GROUP, Queue, consumers::Consumer},
+    queue::{GROUP, Queue, consumers::Consumer, schedulers::Rescheduling},
 };
 use mongodb::bson::doc;
-use redis::aio::MultiplexedConnection;
+use redis::{AsyncCommands as _, aio::MultiplexedConnection};
 use serde_json::Value;
 
 use crate::support::{
@@ -210,18 +211,22 @@ async fn after_an_import_with_failing_items_all_who_count_tell_the_same_story() 
     assert_eq!(number(&text, &enqueued), 200);
 }
 
-/// A worker that exports; returns where, once it works.
-async fn exporting_worker(mill: &Mill, variables: &[(&str, &str)]) -> (Running, SocketAddr) {
-    let mut command = mill.command(&["worker"]);
+/// A process that exports (`worker`, `schedule`); returns where, once its `n_parts` parts run.
+async fn exporting(mill: &Mill, args: &str, n_parts: usize, variables: &[(&str, &str)]) -> (Running, SocketAddr) {
+    let mut command = mill.command(&[args]);
     command.envs(variables.iter().copied());
-    let worker = mill.start_command(command);
-    let address = eventually("the worker exports", PATIENCE, async || {
-        let log = worker.stderr();
-        let (_, rest) = log.split_once("http://").filter(|_| log.matches("worker starts").count() == 2)?;
+    let process = mill.start_command(command);
+    let address = eventually("it exports", PATIENCE, async || {
+        let log = process.stderr();
+        let (_, rest) = log.split_once("http://").filter(|_| log.matches("r starts").count() == n_parts)?;
         Some(rest.split('/').next()?.parse().unwrap())
     })
     .await;
-    (worker, address)
+    (process, address)
+}
+
+async fn exporting_worker(mill: &Mill, variables: &[(&str, &str)]) -> (Running, SocketAddr) {
+    exporting(mill, "worker", 2, variables).await
 }
 
 #[tokio::test]
@@ -231,7 +236,8 @@ async fn a_worker_exports_what_it_did_and_serve_what_redis_says() {
     let (mut worker, address) = exporting_worker(&mill, &[("FEEDMILL_METRICS_LISTEN", "127.0.0.1:0")]).await;
     let before = scrape(address).await;
     for family in FAMILIES {
-        assert_eq!(is_exported(&before, family), family.whose == Whose::Process, "{}", family.name);
+        let wanted = family.whose == Whose::Process && *family != SLOTS;
+        assert_eq!(is_exported(&before, family), wanted, "{}", family.name);
     }
     let done = format!("feedmill_jobs_settled_total{{queue=\"{IMPORT}\",outcome=\"done\"}}");
     assert_eq!(number(&before, &done), 0, "exported before the first one");
@@ -247,6 +253,41 @@ async fn a_worker_exports_what_it_did_and_serve_what_redis_says() {
     worker.term();
     let (status, _) = worker.wait(PATIENCE).await;
     assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn schedules_export_what_became_of_slots_and_each_slot_is_counted_by_one_of_them() {
+    let mut mill = Mill::new();
+    for feed in ["a", "b", "taken"] {
+        // Nobody fetches them.
+        mill.feed(feed, "http://127.0.0.1:1/", None);
+        mill.set_of_feed(feed, "schedule", Some("every 1s"));
+    }
+    let queue = mill.queues().await.fetch;
+    let taken = queue.keys().job(&JobId::new("taken").unwrap());
+    let mut redis = connection(&queue).await;
+    let _: usize = redis.rpush(taken, "something else").await.unwrap();
+
+    let variables = [("FEEDMILL_METRICS_LISTEN", "127.0.0.1:0")];
+    let (_one, first) = exporting(&mill, "schedule", 1, &variables).await;
+    let (_other, second) = exporting(&mill, "schedule", 1, &variables).await;
+    let text = scrape(first).await;
+    for family in FAMILIES {
+        assert_eq!(is_exported(&text, family), [BUILD_INFO, SLOTS].contains(family), "{}", family.name);
+    }
+    let slots = async |result: &str| {
+        let series = format!("feedmill_slots_total{{result=\"{result}\"}}");
+        number(&scrape(first).await, &series) + number(&scrape(second).await, &series)
+    };
+    // A feed that was configured once, in a time before both have begun to remove those.
+    let gone = Rescheduling { id: "gone", believed_ms: None, slot_ms: Some(1000) };
+    assert_eq!(queue.reschedule(&[gone]).await.unwrap(), 1);
+    eventually("slots have passed", PATIENCE, async || {
+        (slots("overlapped").await > 4 && slots("refused").await > 2 && slots("dropped").await > 0).then_some(())
+    })
+    .await;
+    assert_eq!((slots("fired").await, slots("dropped").await), (2, 1));
+    assert_eq!(queue.counts().await.unwrap().totals["enqueued"], 2);
 }
 
 #[tokio::test]

@@ -1,44 +1,57 @@
 //! Random sequences of everything that can happen to a queue, against a model in memory.
 //!
-//! After each step the audit must find nothing, and the counts must be those of the model. `FEEDMILL_MODEL_CASES` sets
-//! the number of sequences.
+//! After each step the audit must find nothing, the counts must be those of the model, and what waits must wait in an order
+//! that the model allows. `FEEDMILL_MODEL_CASES` sets the number of sequences.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use feedmill::{
-    job::{JobId, Stored},
+    job::{JobId, Keep, Place as Lane, Stored},
     queue::{
-        GROUP, Queue, Settled,
+        Events, GROUP, Queue, QueueOptions, Redis, Settled,
         claim::ClaimLimits,
-        enqueue::Enqueued,
+        enqueue::{Enqueued, NewJob},
+        limits::{Limits, SetBy},
         read::{Delivery, Lease},
-        settle::{BackOff, Burial},
+        settle::{BackOff, Burial, Done},
     },
 };
 use proptest::{collection::vec, prelude::*};
-use redis::aio::MultiplexedConnection;
+use redis::{AsyncCommands, aio::MultiplexedConnection, streams::StreamInfoGroupsReply, streams::StreamRangeReply};
 
 use crate::support::{
     audit::audit,
-    jobs::{Fetch, MAP_HEADER_BYTES, add, add_version, connection, done, id, queue, read},
+    jobs::{Fetch, MAP_HEADER_BYTES, PAYLOAD_MAX, add_version, connection, done, id, new_job, read},
+    redis_prefix,
+    servers::OwnRedis,
 };
 
-const CASES: u32 = 50;
+const CASES: u32 = 1000;
+/// Jobs of a group that may stand in the lanes.
+const WINDOW: u64 = 2;
+/// The group of the items of the feed.
+const FEED: &str = "feed";
 const STALLS_MAX: u8 = 2;
 const LOCK_DURATION: Duration = Duration::from_mins(10);
 const LONG: Duration = Duration::from_hours(1);
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A plain add of this job.
-    Add(u8),
+    /// A plain add of this job, which has the priority and the group that its number stands for.
+    Add {
+        job: u8,
+        is_delayed: bool,
+    },
     /// An add with a version older than any other.
     AddOlder(u8),
     /// A fetch that shows the job as newer.
     Item(u8),
     Read(usize),
     /// Settles one of the jobs that are held.
-    Done(usize),
+    Done {
+        which: usize,
+        is_kept: bool,
+    },
     BackOff {
         which: usize,
         is_due: bool,
@@ -55,16 +68,18 @@ enum Step {
     Redrive,
     Pause,
     Resume,
+    /// No more than so many jobs active at once.
+    Limit(Option<u64>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let job = 0..6_u8;
+    let job = 0..8_u8;
     prop_oneof![
-        4 => job.clone().prop_map(Step::Add),
+        5 => (job.clone(), prop::bool::weighted(0.1)).prop_map(|(job, is_delayed)| Step::Add { job, is_delayed }),
         1 => job.clone().prop_map(Step::AddOlder),
         4 => job.prop_map(Step::Item),
         6 => (1..4_usize).prop_map(Step::Read),
-        3 => any::<usize>().prop_map(Step::Done),
+        3 => (any::<usize>(), prop::bool::weighted(0.2)).prop_map(|(which, is_kept)| Step::Done { which, is_kept }),
         3 => (any::<usize>(), any::<bool>(), any::<bool>())
             .prop_map(|(which, is_due, counts)| Step::BackOff { which, is_due, counts }),
         2 => any::<usize>().prop_map(Step::Bury),
@@ -76,15 +91,19 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Redrive),
         1 => Just(Step::Pause),
         2 => Just(Step::Resume),
+        1 => prop_oneof![Just(None), (0..4_u64).prop_map(Some)].prop_map(Step::Limit),
     ]
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Waiting,
+    Prioritized,
+    Parked,
     Active,
     Delayed { is_due: bool },
     Dead,
+    Completed,
 }
 
 #[derive(Clone, Debug)]
@@ -92,48 +111,115 @@ struct Job {
     place: Place,
     attempts: u8,
     stalls: u8,
+    priority: u32,
+    group: &'static str,
     /// Its content was replaced while it was active.
     is_changed: bool,
+}
+
+/// Priority and group of a plain job: a third are plain, a third are in a group, the others have a priority.
+fn kind(job: u8) -> (u32, &'static str) {
+    [(0, ""), (0, ""), (0, ""), (0, "g"), (0, "g"), (0, "g"), (1, ""), (2, "g")][usize::from(job)]
 }
 
 /// What should be the case.
 #[derive(Debug, Default)]
 struct Model {
     jobs: BTreeMap<JobId, Job>,
-    /// In the order in which they will be read.
+    /// In the order in which they will be read: those in the stream, those with a priority, those parked in each group.
     waiting: Vec<JobId>,
+    prioritized: Vec<JobId>,
+    parked: BTreeMap<&'static str, Vec<JobId>>,
     /// In the order in which they were buried.
     dead: Vec<JobId>,
     held: Vec<Lease>,
     lost: Vec<Lease>,
     is_paused: bool,
+    concurrency: Option<u64>,
 }
 
 impl Model {
-    fn put_on_stream(&mut self, id: &JobId) {
+    /// Puts a job where it waits, which has room in its group. Where in the order it comes is seen in Redis.
+    fn wait(&mut self, id: &JobId) {
         let job = self.jobs.get_mut(id).unwrap();
-        (job.place, job.is_changed) = (Place::Waiting, false);
-        self.waiting.push(id.clone());
+        job.is_changed = false;
+        if job.priority == 0 {
+            job.place = Place::Waiting;
+            self.waiting.push(id.clone());
+        } else {
+            job.place = Place::Prioritized;
+            self.prioritized.push(id.clone());
+        }
     }
 
-    /// A new job under this id, or one that takes over a dead one.
-    fn enqueue(&mut self, id: &JobId) -> Enqueued {
+    fn members(&self, group: &str) -> u64 {
+        let has_room = |place| matches!(place, Place::Waiting | Place::Prioritized | Place::Active);
+        self.jobs.values().filter(|job| job.group == group && has_room(job.place)).count() as u64
+    }
+
+    /// As [`Self::wait`], for a job that needs room in its group first.
+    fn enter(&mut self, id: &JobId) {
+        let group = self.jobs[id].group;
+        self.jobs.get_mut(id).unwrap().place = Place::Parked;
+        if group.is_empty() || self.members(group) < WINDOW {
+            self.wait(id);
+        } else {
+            self.parked.entry(group).or_default().push(id.clone());
+        }
+    }
+
+    /// After jobs have left the lanes: what is parked takes their room.
+    fn fill_groups(&mut self) {
+        for group in self.parked.keys().copied().collect::<Vec<_>>() {
+            while self.members(group) < WINDOW && !self.parked[group].is_empty() {
+                let id = self.parked.get_mut(group).unwrap().remove(0);
+                self.wait(&id);
+            }
+        }
+    }
+
+    /// A new job under this id, or one that takes over a dead or a completed one.
+    fn enqueue(&mut self, id: &JobId, (priority, group): (u32, &'static str)) -> Enqueued {
         self.dead.retain(|dead| dead != id);
-        let job = Job { place: Place::Waiting, attempts: 0, stalls: 0, is_changed: false };
+        let job = Job { place: Place::Dead, attempts: 0, stalls: 0, priority, group, is_changed: false };
         self.jobs.insert(id.clone(), job);
-        self.put_on_stream(id);
+        self.enter(id);
         Enqueued::Enqueued
+    }
+
+    /// As [`Self::enqueue`], for a job that is not due for long.
+    fn delay(&mut self, id: &JobId, (priority, group): (u32, &'static str)) -> Enqueued {
+        self.dead.retain(|dead| dead != id);
+        let place = Place::Delayed { is_due: false };
+        self.jobs.insert(id.clone(), Job { place, attempts: 0, stalls: 0, priority, group, is_changed: false });
+        Enqueued::Enqueued
+    }
+
+    /// Puts promoted jobs where they are: which of a group found room follows from when they were due, which Redis knows.
+    async fn learn_promoted(&mut self, queue: &Queue, ids: &[JobId]) {
+        for id in ids {
+            if queue.find(id).await.unwrap().unwrap().job.head.place == Lane::Parked {
+                let job = self.jobs.get_mut(id).unwrap();
+                job.place = Place::Parked;
+                self.parked.entry(job.group).or_default().push(id.clone());
+            } else {
+                self.wait(id);
+            }
+        }
+        for (group, parked) in &self.parked {
+            assert!(parked.is_empty() || self.members(group) >= WINDOW, "{group} has room, and {parked:?} are parked");
+        }
     }
 
     fn change(&mut self, id: &JobId) -> Enqueued {
         let job = self.jobs.get_mut(id).unwrap();
-        job.attempts = 0;
         match job.place {
-            Place::Dead => return self.enqueue(id),
-            Place::Delayed { .. } => self.put_on_stream(id),
+            Place::Dead | Place::Completed => return self.enqueue(id, (0, FEED)),
+            Place::Delayed { .. } => self.enter(id),
             Place::Active => job.is_changed = true,
-            Place::Waiting => {}
+            Place::Waiting | Place::Prioritized | Place::Parked => {}
         }
+        self.jobs.get_mut(id).unwrap().attempts = 0;
         Enqueued::Changed
     }
 
@@ -150,7 +236,8 @@ impl Model {
     fn settle(&mut self, lease: &Lease) -> Settled {
         self.lost.push(lease.clone());
         if self.jobs[&lease.id].is_changed {
-            self.put_on_stream(&lease.id);
+            self.wait(&lease.id);
+            self.jobs.get_mut(&lease.id).unwrap().attempts = 0;
             Settled::Changed
         } else {
             Settled::Settled
@@ -173,39 +260,51 @@ impl Case {
     async fn step(&mut self, step: Step) {
         let Self { queue, model, .. } = self;
         match step {
-            Step::Add(job) => {
-                let id = id([job]);
+            Step::Add { job, is_delayed } => {
+                let (id, (priority, group)) = (id([job]), kind(job));
                 let wanted = match model.place(&id) {
-                    None | Some(Place::Dead) => model.enqueue(&id),
+                    None | Some(Place::Dead) if is_delayed => model.delay(&id, kind(job)),
+                    None | Some(Place::Dead) => model.enqueue(&id, kind(job)),
                     Some(_) => Enqueued::Duplicate,
                 };
-                assert_eq!(add(queue, [job]).await, wanted);
+                let delay = if is_delayed { LONG } else { Duration::ZERO };
+                let group = Some(group).filter(|group| !group.is_empty());
+                let added = queue.add(&[NewJob { priority, group, delay, ..new_job(&id) }], PAYLOAD_MAX).await.unwrap();
+                assert_eq!(added, [wanted]);
             }
             Step::AddOlder(job) => {
                 let name = String::from_utf8(vec![job]).unwrap();
-                let wanted =
-                    if model.place(&id(&name)).is_none() { model.enqueue(&id(&name)) } else { Enqueued::Duplicate };
+                let wanted = if model.place(&id(&name)).is_none() {
+                    model.enqueue(&id(&name), (0, ""))
+                } else {
+                    Enqueued::Duplicate
+                };
                 assert_eq!(add_version(queue, &name, 0, b"{}").await, wanted);
             }
             Step::Item(job) => {
                 let name = String::from_utf8(vec![job]).unwrap();
                 let wanted = if model.place(&id(&name)).is_none() {
-                    model.enqueue(&id(&name))
+                    model.enqueue(&id(&name), (0, FEED))
                 } else {
                     model.change(&id(&name))
                 };
-                let fetch = Fetch::begin(queue, "feed").await;
+                let fetch = Fetch::begin(queue, FEED).await;
                 assert_eq!(fetch.enqueue(queue, &[&name]).await.unwrap(), [wanted]);
                 fetch.finish(queue, 1, MAP_HEADER_BYTES).await;
             }
             Step::Read(count) => self.read(count).await,
-            Step::Done(which) => {
+            Step::Done { which, is_kept } => {
                 let Some(lease) = model.take(which) else { return };
                 let wanted = model.settle(&lease);
-                if wanted == Settled::Settled {
+                if wanted == Settled::Settled && is_kept {
+                    model.jobs.get_mut(&lease.id).unwrap().place = Place::Completed;
+                } else if wanted == Settled::Settled {
                     model.jobs.remove(&lease.id);
                 }
-                assert_eq!(done(&queue, [(lease, Some(Stored::Inserted))]).await.unwrap(), [wanted]);
+                model.fill_groups();
+                let keep = if is_kept { Keep::All } else { Keep::Nothing };
+                let ended = Done { stored: Some(Stored::Inserted), ..Done::new(lease) };
+                assert_eq!(queue.done(&[ended], keep).await.unwrap(), [wanted]);
             }
             Step::BackOff { which, is_due, counts } => {
                 let Some(lease) = model.take(which) else { return };
@@ -214,6 +313,7 @@ impl Case {
                     let job = model.jobs.get_mut(&lease.id).unwrap();
                     job.place = Place::Delayed { is_due };
                     job.attempts += u8::from(counts);
+                    model.fill_groups();
                 }
                 let wait = if is_due { Duration::ZERO } else { LONG };
                 let reason = counts.then(|| "no".to_owned());
@@ -227,6 +327,7 @@ impl Case {
                     let job = model.jobs.get_mut(&lease.id).unwrap();
                     (job.place, job.attempts) = (Place::Dead, job.attempts + 1);
                     model.dead.push(lease.id.clone());
+                    model.fill_groups();
                 }
                 let burial = Burial { lease, reason: "no".to_owned(), exhausted: true, dedup: None };
                 assert_eq!(queue.bury("worker", &[burial]).await.unwrap(), [wanted]);
@@ -234,7 +335,7 @@ impl Case {
             Step::GiveBack(which) => {
                 let Some(lease) = model.take(which) else { return };
                 model.lost.push(lease.clone());
-                model.put_on_stream(&lease.id);
+                model.wait(&lease.id);
                 assert_eq!(queue.give_back(&[lease]).await.unwrap(), [Settled::Settled]);
             }
             Step::Renew(which) => {
@@ -255,15 +356,7 @@ impl Case {
                 let ids: Vec<JobId> =
                     model.jobs.iter().filter(|(_, job)| job.place == due).map(|(id, _)| id.clone()).collect();
                 assert_eq!(queue.promote().await.unwrap().moved, ids.len());
-                // the order among them is that of their due times, which only Redis knows
-                let mut promoted = Vec::new();
-                for id in ids {
-                    promoted.push((queue.find(&id).await.unwrap().unwrap().job.head.entry, id));
-                }
-                promoted.sort();
-                for (_, id) in promoted {
-                    model.put_on_stream(&id);
-                }
+                model.learn_promoted(queue, &ids).await;
             }
             Step::Redrive => {
                 let letters = queue.dead_letters(None, 100).await.unwrap();
@@ -273,7 +366,7 @@ impl Case {
                 for id in std::mem::take(&mut model.dead) {
                     let job = model.jobs.get_mut(&id).unwrap();
                     (job.attempts, job.stalls) = (0, 0);
-                    model.put_on_stream(&id);
+                    model.enter(&id);
                 }
             }
             Step::Pause => {
@@ -284,13 +377,23 @@ impl Case {
                 assert_eq!(queue.resume().await.unwrap(), model.is_paused);
                 model.is_paused = false;
             }
+            Step::Limit(concurrency) => {
+                let limits = Limits { concurrency, ..Limits::default() };
+                assert!(queue.set_limits(limits, SetBy::Operator).await.unwrap());
+                // a limit below 1 would be a pause
+                model.concurrency = concurrency.map(|concurrency| concurrency.max(1));
+            }
         }
     }
 
     async fn read(&mut self, count: usize) {
         let model = &mut self.model;
-        let n = if model.is_paused { 0 } else { count.min(model.waiting.len()) };
-        let wanted: Vec<JobId> = model.waiting.drain(..n).collect();
+        let active = model.n(|place| place == Place::Active);
+        let allowed = model.concurrency.map_or(count, |most| count.min(most.saturating_sub(active) as usize));
+        let n = if model.is_paused { 0 } else { allowed.min(model.prioritized.len() + model.waiting.len()) };
+        let n_prioritized = n.min(model.prioritized.len());
+        let mut wanted: Vec<JobId> = model.prioritized.drain(..n_prioritized).collect();
+        wanted.extend(model.waiting.drain(..n - n_prioritized));
         let deliveries: Vec<Delivery> = read(&mut self.queue.reader("worker"), count).await;
         assert_eq!(deliveries.iter().map(|delivery| delivery.job.id.clone()).collect::<Vec<_>>(), wanted);
         for delivery in deliveries {
@@ -313,15 +416,18 @@ impl Case {
             return;
         }
         let mut died = std::mem::take(&mut model.held);
-        died.sort_by_key(|lease| lease.entry);
-        if !died.is_empty() {
+        // the lanes are swept one after the other
+        died.sort_by_key(|lease| (lease.lane != Lane::Stream, lease.entry));
+        let keys = self.queue.keys();
+        for (lane, stream) in [(Lane::Stream, keys.stream()), (Lane::Prioritized, keys.prioritized_active())] {
             let mut claim = redis::cmd("XCLAIM");
-            claim.arg(self.queue.keys().stream()).arg(GROUP).arg("dead").arg(0);
-            for lease in &died {
-                claim.arg(lease.entry.to_string());
+            claim.arg(stream).arg(GROUP).arg("dead").arg(0);
+            let entries: Vec<String> =
+                died.iter().filter(|lease| lease.lane == lane).map(|lease| lease.entry.to_string()).collect();
+            if !entries.is_empty() {
+                claim.arg(entries).arg("IDLE").arg(2 * LOCK_DURATION.as_millis() as u64).arg("JUSTID");
+                claim.query_async::<redis::Value>(&mut self.redis).await.unwrap();
             }
-            claim.arg("IDLE").arg(2 * LOCK_DURATION.as_millis() as u64).arg("JUSTID");
-            claim.query_async::<redis::Value>(&mut self.redis).await.unwrap();
         }
         let swept = loop {
             // the interval of the last sweep may not be over
@@ -338,32 +444,96 @@ impl Case {
                 job.place = Place::Dead;
                 model.dead.push(lease.id.clone());
             } else {
-                model.put_on_stream(&lease.id);
+                model.wait(&lease.id);
             }
             model.lost.push(lease);
         }
+        model.fill_groups();
     }
 
-    async fn check(&self) {
+    async fn check(&mut self, before: &(Vec<JobId>, Vec<JobId>)) {
         let (model, now) = (&self.model, self.queue.counts().await.unwrap());
         let wanted = (
-            model.n(|place| place == Place::Waiting),
+            (
+                model.n(|place| matches!(place, Place::Waiting | Place::Parked)),
+                model.n(|place| place == Place::Prioritized),
+                model.n(|place| place == Place::Parked),
+            ),
             model.n(|place| place == Place::Active),
             model.n(|place| matches!(place, Place::Delayed { .. })),
             model.n(|place| place == Place::Dead),
+            model.n(|place| place == Place::Completed),
             model.is_paused,
         );
-        assert_eq!((now.waiting, now.active, now.delayed, now.failed, now.is_paused), wanted);
+        let found = (
+            (now.waiting, now.prioritized, now.parked),
+            now.active,
+            now.delayed,
+            now.failed,
+            now.completed,
+            now.is_paused,
+        );
+        assert_eq!(found, wanted);
         assert_eq!(audit(&self.queue).await, Ok(()));
+        self.check_order(before).await;
+    }
+
+    /// What waits must wait in the order of the model, but for what one step put there together.
+    async fn check_order(&mut self, before: &(Vec<JobId>, Vec<JobId>)) {
+        let (keys, model) = (self.queue.keys(), &mut self.model);
+        let gate: Option<String> = self.redis.hget(keys.meta(), "gate").await.unwrap();
+        let last = match gate {
+            Some(gate) => gate,
+            None => {
+                let groups: StreamInfoGroupsReply = self.redis.xinfo_groups(keys.stream()).await.unwrap();
+                groups.groups[0].last_delivered_id.clone()
+            }
+        };
+        let entries: StreamRangeReply = self.redis.xrange(keys.stream(), format!("({last}"), "+").await.unwrap();
+        let in_stream: Vec<JobId> = entries.ids.iter().map(|entry| id(entry.get::<Vec<u8>>("id").unwrap())).collect();
+        agree(&mut model.waiting, &before.0, in_stream, true);
+        let prioritized: Vec<Vec<u8>> = self.redis.zrange(keys.prioritized(), 0, -1).await.unwrap();
+        let prioritized: Vec<JobId> = prioritized.iter().map(id).collect();
+        assert!(prioritized.is_sorted_by_key(|id| model.jobs[id].priority), "{prioritized:?}");
+        agree(&mut model.prioritized, &before.1, prioritized, false);
+        for (group, ids) in &mut model.parked {
+            let parked: Vec<Vec<u8>> = self.redis.zrange(keys.parked(group.as_bytes()), 0, -1).await.unwrap();
+            let parked: Vec<JobId> = parked.iter().map(id).collect();
+            let (mut wanted, mut found) = (ids.clone(), parked.clone());
+            (wanted.sort(), found.sort());
+            assert_eq!(found, wanted);
+            *ids = parked;
+        }
     }
 }
 
-async fn run(steps: Vec<Step>) {
-    let queue = queue().await;
+/// Takes over the order that was found: nothing is missing or too much, what waited `before` the step keeps its order, and,
+/// in a stream, what came stands behind it.
+fn agree(known: &mut Vec<JobId>, before: &[JobId], found: Vec<JobId>, is_stream: bool) {
+    let (mut wanted, mut all) = (known.clone(), found.clone());
+    (wanted.sort(), all.sort());
+    assert_eq!(all, wanted);
+    let old: Vec<&JobId> = before.iter().filter(|id| known.contains(id)).collect();
+    let found_old: Vec<&JobId> = found.iter().filter(|id| before.contains(id)).collect();
+    assert_eq!(found_old, old);
+    if is_stream {
+        assert_eq!(found.iter().take(old.len()).collect::<Vec<_>>(), old);
+    }
+    *known = found;
+}
+
+async fn run(server: &OwnRedis, steps: Vec<Step>) {
+    let options = QueueOptions { events: Events::Failures, group_window: Some(WINDOW as u32) };
+    let redis = Redis::connect(&server.url(), &redis_prefix()).await.unwrap();
+    let queue = Queue::open(&redis, "jobs", options).await.unwrap();
     let mut case = Case { redis: connection(&queue).await, queue, model: Model::default() };
+    // The audit scans all there is.
+    redis::cmd("FLUSHALL").query_async::<()>(&mut case.redis).await.unwrap();
+    case.queue.ensure_group().await.unwrap();
     for step in steps {
+        let before = (case.model.waiting.clone(), case.model.prioritized.clone());
         case.step(step).await;
-        case.check().await;
+        case.check(&before).await;
     }
 }
 
@@ -372,5 +542,6 @@ fn a_queue_does_what_the_model_says() {
     let cases = std::env::var("FEEDMILL_MODEL_CASES").ok().map_or(CASES, |cases| cases.parse().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |(steps in vec(step(), 1..60))| runtime.block_on(run(steps)));
+    let server = OwnRedis::start(&[]);
+    proptest!(config, |(steps in vec(step(), 1..60))| runtime.block_on(run(&server, steps)));
 }

@@ -1,7 +1,8 @@
 -- Shared by the scripts that give up on jobs. Behind imports.lua and placing.lua.
 
--- Makes a dead letter of a job with a head. The caller takes it out of where it stood and counts it.
-local function bury(key, head, id, reason, attempts, consumer, exhausted, listed_max)
+-- Makes a dead letter of a job with a head. The caller takes it out of where it stood and counts it; `prev` is the state it
+-- was in, active unless said.
+local function bury(key, head, id, reason, attempts, consumer, exhausted, listed_max, prev)
   local now = now_ms()
   local letter = redis.call('XADD', K.dead, '*', 'id', id, 'reason', reason, 'attempts', attempts,
     'at', whole(now), 'consumer', consumer)
@@ -9,7 +10,7 @@ local function bury(key, head, id, reason, attempts, consumer, exhausted, listed
   local first = first_failure(redis.call('HGET', K.failures, id), now)
   redis.call('HSET', K.failures, id, cmsgpack.pack({first, now, reason}))
   if EVENTS_MAX > 0 then
-    event('failed', id, 'failedReason', reason, 'prev', 'active')
+    event('failed', id, 'failedReason', reason, 'prev', prev or 'active')
     if exhausted then
       event('retries-exhausted', id, 'attemptsMade', attempts)
     end

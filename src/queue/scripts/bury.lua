@@ -1,4 +1,5 @@
--- Gives up on jobs: from active to the dead letters, with the reason. The guard stays and holds the envelope.
+-- Gives up on jobs: from active to the dead letters, with the reason. The guard stays and holds the envelope, unless the job
+-- itself says that it is not to be kept.
 --
 -- A job whose content was replaced while it was worked on goes back to waiting instead, at attempt 1.
 --
@@ -32,6 +33,7 @@ for i = OWN_KEYS, #KEYS do
       if dedup ~= '' and redis.call('GET', DEDUP .. dedup) == id and redis.call('PTTL', DEDUP .. dedup) < 0 then
         redis.call('UNLINK', DEDUP .. dedup)
       end
+      keep_as_told(key, id, read_envelope(key, head))
     end
   end
   statuses[#statuses + 1] = status

@@ -48,6 +48,7 @@ local function take_over_job(entry, id)
     if stalls > stalls_max then
       leave_group(head)
       bury(key, head, id, REASON, string.byte(head, 12), consumer, false, listed_max)
+      keep_as_told(key, id, read_envelope(key, head))
       n_buried = n_buried + 1
     else
       put_back(key, id, head)

@@ -3,11 +3,12 @@
 --
 -- KEYS  1 stream (stream) · 2 prioritized:active (stream) · 3 wake (stream) · 4 consumers (zset)
 -- ARGV  1 age of the last heartbeat from which a consumer is gone (ms) · 2 prefix of consumer keys
---       3 a consumer that leaves now, or empty: it is deleted whatever its heartbeat
+--       3 a consumer that leaves now, or empty: it is deleted whatever its heartbeat · 4 ending of the key that notes its
+--       cancelled jobs
 -- Returns {deleted from the group, forgotten in the registry}
 
 local wake, consumers = KEYS[3], KEYS[4]
-local lifetime, consumer_prefix, leaving = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local lifetime, consumer_prefix, leaving, cancelled = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 
 local oldest_alive = now_ms() - lifetime
 local n_deleted, n_forgotten, has_pending = 0, 0, {}
@@ -36,7 +37,7 @@ local function forget(name)
   if not has_pending[name] then
     redis.pcall('XGROUP', 'DELCONSUMER', wake, GROUP, name)
     redis.call('ZREM', consumers, name)
-    redis.call('UNLINK', consumer_prefix .. name)
+    redis.call('UNLINK', consumer_prefix .. name, consumer_prefix .. name .. cancelled)
     n_forgotten = n_forgotten + 1
   end
 end

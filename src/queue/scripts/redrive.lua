@@ -1,7 +1,5 @@
 -- Brings dead letters back to waiting, at attempt 1.
 --
--- Before the import has closed, it counts the job as open again; afterwards the job counts for no import.
---
 -- KEYS  1-12 as queue.lua · 13… job:<id> (string) of each letter (any key of the queue for a letter without an id)
 -- ARGV  1-4 as queue.lua · then per letter: entry id in the dead letters · id or empty · json of a plain producer's entry,
 --       or empty
@@ -20,23 +18,8 @@ for i = OWN_KEYS, #KEYS do
   local status = 'G'
   if head and holds(head, 'f' .. packed(letter)) then
     status = 'R'
-    redis.call('XDEL', K.dead, letter)
-    redis.call('HDEL', K.failures, id)
-    local import = string.sub(head, 22, 29)
-    if import ~= NO_IMPORT then
-      local import_hash = import_key(IMPORT, import)
-      if redis.call('EXISTS', import_hash) == 1 and redis.call('HEXISTS', import_hash, 'closed') == 0 then
-        redis.call('HINCRBY', import_hash, 'failed', -1)
-        redis.call('HINCRBY', import_hash, 'open', 1)
-      else
-        redis.call('SETRANGE', key, 21, NO_IMPORT)
-      end
-    end
-    local priority, group = extras(head)
     arrival = arrival + 1
-    -- stalls start afresh as well
-    redis.call('SETRANGE', key, 0, enter(id, priority, group, arrival) .. UNTRIED .. '\0')
-    if ALL_EVENTS then event('waiting', id, 'prev', 'failed') end
+    revive(key, id, head, arrival)
   elseif #redis.call('XRANGE', K.dead, letter, letter) == 1 then
     if raw ~= '' then
       status = 'R'
@@ -56,7 +39,5 @@ for i = OWN_KEYS, #KEYS do
 end
 apply_groups()
 wake_readers()
-if n_redriven > 0 then
-  redis.call('HINCRBY', K.meta, 'redriven', n_redriven)
-end
+count_redriven(n_redriven)
 return table.concat(statuses)

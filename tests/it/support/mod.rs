@@ -12,6 +12,7 @@ pub(crate) mod process;
 pub(crate) mod prometheus;
 pub(crate) mod servers;
 pub(crate) mod shell;
+pub(crate) mod terminal;
 pub(crate) mod wait;
 
 pub(crate) mod audit;

@@ -21,6 +21,8 @@ use crate::queue::scripts::JOBS_PER_CALL_MAX;
 
 /// Bytes of a payload that are shown unless all of it is asked for.
 const PREVIEW_BYTES: usize = 4096;
+/// Queues that an error names.
+const NAMED_MAX: usize = 20;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum QueueCommand {
@@ -105,43 +107,44 @@ pub(super) async fn run(globals: &Globals, command: QueueCommand) -> anyhow::Res
     let queues = Queues::open(&config).await?;
     match command {
         QueueCommand::Counts(args) => counts(&queues, &args).await?,
-        QueueCommand::Show(args) => show(&chosen(&queues, &args.queue)?, &args).await?,
+        QueueCommand::Show(args) => show(&chosen(&queues, &args.queue).await?, &args).await?,
         QueueCommand::Pause(args) => {
-            let queue = chosen(&queues, &args)?;
+            let queue = chosen(&queues, &args).await?;
             let changed = queue.pause().await?;
             output::line(&format!("{} {}", queue.name(), if changed { "is paused" } else { "was paused already" }))?;
         }
         QueueCommand::Resume(args) => {
-            let queue = chosen(&queues, &args)?;
+            let queue = chosen(&queues, &args).await?;
             let changed = queue.resume().await?;
             output::line(&format!("{} {}", queue.name(), if changed { "goes on" } else { "was not paused" }))?;
         }
         QueueCommand::Limit(args) => {
-            let queue = chosen(&queues, &QueueArgs { queue: args.queue.clone() })?;
+            let queue = chosen(&queues, &QueueArgs { queue: args.queue.clone() }).await?;
             limit::run(&config, &queue, &args).await?;
         }
-        QueueCommand::Redrive(args) => redrive(&chosen(&queues, &args.queue)?, &args).await?,
+        QueueCommand::Redrive(args) => redrive(&chosen(&queues, &args.queue).await?, &args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The queue that was named, among the two there are.
-fn chosen(queues: &Queues, args: &QueueArgs) -> anyhow::Result<Queue> {
-    match args.queue.as_deref() {
-        None => Ok(queues.import.clone()),
-        Some(name) => {
-            let found = [&queues.import, &queues.fetch].into_iter().find(|queue| queue.name() == name);
-            let (import, fetch) = (queues.import.name(), queues.fetch.name());
-            found.cloned().ok_or_else(|| {
-                UsageError(format!("there is no queue {name:?}; the queues are {import} and {fetch}")).into()
-            })
-        }
+/// The queue that was named: any of the registry; the import queue when none was named.
+async fn chosen(queues: &Queues, args: &QueueArgs) -> anyhow::Result<Queue> {
+    let Some(name) = args.queue.as_deref() else { return Ok(queues.import.clone()) };
+    if let Some(queue) = queues.named(name).await? {
+        return Ok(queue);
     }
+    let mut names = queues.import.redis().registered_queues().await?;
+    let more = names.len().saturating_sub(NAMED_MAX);
+    names.truncate(NAMED_MAX);
+    if more > 0 {
+        names.push(format!("{more} more"));
+    }
+    Err(UsageError(format!("there is no queue {name:?}; the queues are {}", names.join(", "))).into())
 }
 
 async fn counts(queues: &Queues, args: &CountsArgs) -> anyhow::Result<()> {
     let wanted = match &args.queue {
-        Some(_) => vec![chosen(queues, &QueueArgs { queue: args.queue.clone() })?],
+        Some(_) => vec![chosen(queues, &QueueArgs { queue: args.queue.clone() }).await?],
         None => vec![queues.import.clone(), queues.fetch.clone()],
     };
     let mut rows: Vec<(String, Counts)> = Vec::new();

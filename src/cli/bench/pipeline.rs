@@ -1,4 +1,4 @@
-//! `feedmill bench`: throughput and memory of the whole path, on private servers.
+//! `feedmill bench --pipeline`: throughput and memory of the whole path, on private servers.
 //!
 //! ```text
 //!   feedmill demo serve ──HTTP──▶ feedmill worker ◀──▶ redis-server, mongod       each a process of its own
@@ -10,15 +10,14 @@ use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use clap::Args;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-use super::output;
+use super::{PipelineArgs, delete_data, empty_data};
+use crate::cli::output;
 use crate::config::{Config, Overrides, Sources};
-use crate::demo::ITEM_BYTES_DEFAULT;
 use crate::embedded::Embedded;
 use crate::import::{StartRequest, start};
 use crate::pipeline::{Queues, feeds};
@@ -31,36 +30,6 @@ const START_TIMEOUT: Duration = Duration::from_mins(1);
 const IMPORT_TIMEOUT: Duration = Duration::from_mins(10);
 /// Milliseconds of a clock tick in `/proc/<pid>/stat`: 100 ticks a second on Linux.
 const TICK_MS: u64 = 10;
-
-/// Measure throughput and memory on this machine.
-///
-/// Starts a redis-server (append-only file), a mongod, a feed server and a worker, imports generated feeds, and says how
-/// many items a second went from the feed server into MongoDB, and what each process took. Data is made and deleted under
-/// DATA_DIR; nothing else is touched.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  feedmill bench --pipeline
-  feedmill bench --pipeline --feeds 2 --items 1000 --json")]
-pub(super) struct BenchArgs {
-    /// Measure the whole path, from HTTP to MongoDB
-    #[arg(long, required = true)]
-    pipeline: bool,
-    /// Feeds to import at once
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    feeds: u32,
-    /// Items of each
-    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    items: u32,
-    /// Bytes of an item, about
-    #[arg(long, default_value_t = ITEM_BYTES_DEFAULT)]
-    bytes: usize,
-    /// Folder for the servers and their data
-    #[arg(long, value_name = "DIR", default_value = ".feedmill/bench")]
-    data_dir: PathBuf,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
 
 /// What was measured.
 #[derive(Debug, Serialize)]
@@ -81,20 +50,14 @@ struct Process {
     peak_memory_bytes: Option<u64>,
 }
 
-pub(super) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
-    // Left over from a bench that was killed.
-    let data = args.data_dir.join("data");
-    if data.exists() {
-        std::fs::remove_dir_all(&data).with_context(|| format!("cannot empty {}", data.display()))?;
-    }
-    std::fs::create_dir_all(&args.data_dir).with_context(|| format!("cannot create {}", args.data_dir.display()))?;
-    let servers = Embedded::start(&args.data_dir).await?;
-    let measured = measure(&args, &servers).await;
+pub(super) async fn run(args: &PipelineArgs, folder: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    empty_data(folder)?;
+    let servers = Embedded::start(folder).await?;
+    let measured = measure(args, folder, &servers).await;
     servers.stop().await;
-    // What is left is a few files; the next bench deletes them.
-    let _ = std::fs::remove_dir_all(&data);
+    delete_data(folder);
     let measured = measured?;
-    if args.json {
+    if json {
         output::json(&measured)?;
     } else {
         output::line(&format!(
@@ -117,10 +80,10 @@ pub(super) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn measure(args: &BenchArgs, servers: &Embedded) -> anyhow::Result<Measured> {
+async fn measure(args: &PipelineArgs, folder: &Path, servers: &Embedded) -> anyhow::Result<Measured> {
     let program = std::env::current_exe().context("cannot find the program itself")?;
-    let (feed_server, address) = serve_feeds(&program, &args.data_dir).await?;
-    let config_path = args.data_dir.join("streams.toml");
+    let (feed_server, address) = serve_feeds(&program, folder).await?;
+    let config_path = folder.join("streams.toml");
     std::fs::write(&config_path, config_text(args, &address))
         .with_context(|| format!("cannot write {}", config_path.display()))?;
     let config = Config::load(&Sources {
@@ -203,7 +166,7 @@ async fn start_worker(program: &Path, config: &Path, servers: &Embedded, queues:
     Ok(child)
 }
 
-fn config_text(args: &BenchArgs, address: &str) -> String {
+fn config_text(args: &PipelineArgs, address: &str) -> String {
     let mut text = String::new();
     for feed in 0..args.feeds {
         let (items, bytes) = (args.items, args.bytes);
