@@ -35,6 +35,7 @@ mod crash;
 mod outage;
 mod ending;
 mod schedules;
+mod shared_out;
 mod embedded;
 mod metrics;
 
