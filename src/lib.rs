@@ -14,6 +14,9 @@
 pub mod feed;
 pub mod item;
 
+// when something is done again and again
+pub mod schedule;
+
 // the unit of work, the queue it stands in, the engine that works on it, and both for other work than feeds
 pub mod job;
 pub mod queue;
@@ -26,6 +29,9 @@ pub mod store;
 // what brings them together
 pub mod import;
 pub mod pipeline;
+
+// taking over the queues of BullMQ
+pub mod migrate;
 
 // what others ask over HTTP
 pub mod http;

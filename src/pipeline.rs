@@ -201,7 +201,9 @@ impl Pipeline {
             payload_max_bytes: self.payload_max_bytes,
         };
         FetchMetrics::register();
-        let fetching = Worker::new(fetch, Single(fetch_feed), self.fetch_options).followed_by(&self.pulse);
+        // Whoever keeps the schedules of the feeds fires all schedulers of the fetch queue.
+        let fetching =
+            Worker::new(fetch, Single(fetch_feed), self.fetch_options).followed_by(&self.pulse).without_schedulers();
         let store_items = StoreItems::new(self.store, self.payload_max_bytes, self.grouping);
         let storing = Worker::new(import, store_items, self.import_options).followed_by(&self.pulse);
         let beat = self.pulse.follow("recorder of imports");
@@ -254,7 +256,8 @@ fn worker_options(queue: &QueueConfig) -> WorkerOptions {
     }
 }
 
-fn queue_options(queue: &QueueConfig) -> QueueOptions {
+/// The options of a queue as the configuration has them.
+pub fn queue_options(queue: &QueueConfig) -> QueueOptions {
     QueueOptions {
         events: match queue.events {
             config::Events::Failures => Events::Failures,

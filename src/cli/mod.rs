@@ -8,11 +8,13 @@ mod demo;
 mod fetch;
 mod import;
 mod limit;
+mod migrate;
 mod output;
 mod parse;
 mod queue;
 mod reload;
 mod schedule;
+mod schedulers;
 mod serve;
 mod up;
 mod worker;
@@ -89,6 +91,12 @@ enum Command {
     /// Look at and operate a queue
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    /// Look at, make and remove jobs that are added again and again
+    #[command(subcommand)]
+    Schedulers(schedulers::SchedulersCommand),
+    /// Take over the jobs of another system
+    #[command(subcommand)]
+    Migrate(migrate::MigrateCommand),
     /// Look at and check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -131,6 +139,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Parse(args) => Ok(parse::run(&args)),
         Command::Import(command) => import::run(&globals, command).await,
         Command::Queue(command) => queue::run(&globals, command).await,
+        Command::Schedulers(command) => schedulers::run(&globals, command).await,
+        Command::Migrate(command) => migrate::run(&globals, command).await,
         Command::Config(command) => config::run(&globals, command),
         Command::Bench(args) => bench::run(&globals, args).await,
         Command::Demo(command) => demo::run(command).await,
@@ -144,7 +154,17 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {
-    let is_queue_usage = |error: &QueueError| matches!(error, QueueError::Url { .. } | QueueError::Name { .. });
+    let is_queue_usage = |error: &QueueError| {
+        matches!(
+            error,
+            QueueError::Url { .. }
+                | QueueError::Name { .. }
+                | QueueError::SchedulerId(_)
+                | QueueError::Definition(_)
+                | QueueError::Priority { .. }
+                | QueueError::PayloadTooLarge { .. }
+        )
+    };
     let is_store_usage = |error: &StoreError| {
         matches!(error, StoreError::Scheme { .. } | StoreError::Uri { .. } | StoreError::DatabaseName { .. })
     };

@@ -11,12 +11,13 @@ use crate::import::{ConfiguredFeeds, Scheduler};
 use crate::pipeline::{Queues, feeds};
 use crate::pulse::Beat;
 use crate::shutdown;
+use crate::worker::ScheduleLoop;
 
 /// Add the fetch jobs of feeds at the times of their schedules
 ///
-/// Start as many processes as you like, on as many hosts: each slot of a feed is fired once. Workers do the fetching.
-/// SIGHUP re-reads the feeds. Ends on SIGTERM, on Ctrl-C, or with its terminal. With
-/// FEEDMILL_METRICS_LISTEN=127.0.0.1:9100 it exports what it does on http://127.0.0.1:9100/metrics.
+/// It fires the job schedulers of both queues too (`feedmill schedulers`). Start as many processes as you like, on as many
+/// hosts: each slot is fired once. Workers do the work. SIGHUP re-reads the feeds. Ends on SIGTERM, on Ctrl-C, or with its
+/// terminal. With FEEDMILL_METRICS_LISTEN=127.0.0.1:9100 it exports what it does on http://127.0.0.1:9100/metrics.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill schedule
@@ -31,6 +32,9 @@ pub(super) async fn run(globals: &Globals, _args: ScheduleArgs) -> anyhow::Resul
     let feeds = ConfiguredFeeds::new(feeds(&config)?);
     let queues = Queues::open(&config).await?;
     hangup.handle(globals, &feeds, &shutdown);
-    Scheduler { fetch_queue: queues.fetch, feeds }.run(shutdown, Beat::default()).await;
+    tokio::join!(
+        Scheduler { fetch_queue: queues.fetch, feeds }.run(shutdown.clone(), Beat::default()),
+        ScheduleLoop::new(queues.import).run(shutdown, Beat::default()),
+    );
     Ok(ExitCode::SUCCESS)
 }

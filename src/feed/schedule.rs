@@ -1,10 +1,8 @@
 //! When a feed is due. Pure: time comes in as an argument.
 //!
 //! A schedule is a cron pattern of five fields, or six with seconds in front, in a time zone (`"*/15 * * * *"`); one of
-//! its nicknames (`"@hourly"`); a fixed interval (`"every 15m"`); or `"auto"`.
-//!
-//! Where the clock is set back, a pattern that runs at intervals runs in the repeated hour too, and one with a fixed
-//! time runs once. Where it is set forward, a fixed time that does not exist runs when the gap ends.
+//! its nicknames (`"@hourly"`); a fixed interval (`"every 15m"`); or `"auto"`. What their slots are, also where clocks are
+//! set, says [`crate::schedule::repeat`].
 //!
 //! A feed is due a little after the time its schedule says, each at its own moment ([`Slot`]), so that all that are
 //! scheduled for nine o'clock do not start in the same second.
@@ -13,14 +11,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use croner::Cron;
 use croner::errors::CronError;
-use croner::parser::{CronParser, Seconds, Year};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Feed;
+use crate::schedule::{Repeat, RepeatError};
 
 /// The interval of `"auto"` until it follows how often a feed changes.
 pub const AUTO_INTERVAL: Duration = Duration::from_mins(30);
@@ -35,14 +32,7 @@ const SPREAD_SHARE: u32 = 10;
 #[derive(Clone, Debug)]
 pub struct Schedule {
     text: String,
-    rule: Rule,
-}
-
-#[derive(Clone, Debug)]
-enum Rule {
-    Cron { pattern: Box<Cron>, zone: TimeZone },
-    Every(Duration),
-    Auto,
+    repeat: Repeat,
 }
 
 /// Why a schedule was refused.
@@ -76,8 +66,8 @@ pub enum ScheduleError {
         #[source]
         cause: humantime::DurationError,
     },
-    /// The interval is no whole number of seconds.
-    #[error("schedule \"{value}\" is not a whole number of seconds, at least one")]
+    /// The interval is no whole number of seconds, or too long.
+    #[error("schedule \"{value}\" is not a whole number of seconds, from one to 100 years")]
     IntervalTooFine {
         /// What was given.
         value: String,
@@ -100,44 +90,35 @@ impl Schedule {
     /// [`ScheduleError`] names the value and what is accepted. A time zone is checked even where it changes nothing.
     pub fn parse(text: &str, timezone: Option<&str>) -> Result<Self, ScheduleError> {
         let value = || text.to_owned();
-        let zone = match timezone {
-            None => TimeZone::UTC,
-            Some(name) => {
-                TimeZone::get(name).map_err(|cause| ScheduleError::TimeZone { value: name.to_owned(), cause })?
-            }
-        };
+        if let Some(name) = timezone {
+            TimeZone::get(name).map_err(|cause| ScheduleError::TimeZone { value: name.to_owned(), cause })?;
+        }
         let trimmed = text.trim();
-        let rule = if trimmed == "auto" {
-            Rule::Auto
+        let every = |interval| {
+            Repeat::every(interval, Duration::ZERO).map_err(|_| ScheduleError::IntervalTooFine { value: value() })
+        };
+        let repeat = if trimmed == "auto" {
+            every(AUTO_INTERVAL)?
         } else if let Some(interval) = trimmed.strip_prefix("every ") {
             let interval = humantime::parse_duration(interval.trim())
                 .map_err(|cause| ScheduleError::Interval { value: value(), cause })?;
             if interval < INTERVAL_MIN || interval.subsec_nanos() != 0 {
                 return Err(ScheduleError::IntervalTooFine { value: value() });
             }
-            Rule::Every(interval)
+            every(interval)?
         } else {
-            let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-            let pattern = parser.parse(trimmed).map_err(|cause| ScheduleError::Pattern { value: value(), cause })?;
-            Rule::Cron { pattern: Box::new(pattern), zone }
+            Repeat::cron(trimmed, timezone).map_err(|error| match error {
+                RepeatError::Pattern { cause, .. } => ScheduleError::Pattern { value: value(), cause },
+                RepeatError::TimeZone { value, cause } => ScheduleError::TimeZone { value, cause },
+                _ => ScheduleError::Never { value: value() },
+            })?
         };
-        let schedule = Self { text: trimmed.to_owned(), rule };
-        if schedule.next_after(Timestamp::UNIX_EPOCH).is_none() {
-            return Err(ScheduleError::Never { value: value() });
-        }
-        Ok(schedule)
+        Ok(Self { text: trimmed.to_owned(), repeat })
     }
 
     /// The first slot after `at`; `None` when the calendar ends before it.
     pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
-        match &self.rule {
-            Rule::Cron { pattern, zone } => {
-                let next = pattern.find_next_occurrence(&at.to_zoned(zone.clone()), false).ok()?;
-                Some(next.timestamp())
-            }
-            Rule::Every(interval) => next_multiple(at, *interval),
-            Rule::Auto => next_multiple(at, AUTO_INTERVAL),
-        }
+        self.repeat.next_after(at)
     }
 
     /// Whether a slot lies after the last fetch and not after `now`. What was never fetched is due.
@@ -184,15 +165,6 @@ impl Feed {
         let place = u128::from(xxh3_64(self.name.as_bytes()));
         Duration::from_millis(((place * span.as_millis()) >> 64) as u64)
     }
-}
-
-/// Slots of an interval are its multiples since 1970, so that every process has the same ones without asking.
-fn next_multiple(at: Timestamp, interval: Duration) -> Option<Timestamp> {
-    let seconds = i64::try_from(interval.as_secs()).ok()?;
-    let into = at.as_second().rem_euclid(seconds);
-    let last = Timestamp::from_second(at.as_second().checked_sub(into)?).ok()?;
-    let next = last.checked_add(SignedDuration::from_secs(seconds)).ok()?;
-    Some(next)
 }
 
 /// The schedule as it was written.
@@ -326,34 +298,6 @@ mod tests {
     fn a_time_zone_moves_a_cron_pattern() {
         assert_eq!(slots("0 9 * * *", Some("Europe/Berlin"), "2026-01-10T00:00:00Z", 1), ["2026-01-10T08:00:00Z"]);
         assert_eq!(slots("0 9 * * *", Some("Europe/Berlin"), "2026-07-10T00:00:00Z", 1), ["2026-07-10T07:00:00Z"]);
-    }
-
-    #[test]
-    fn in_the_repeated_hour_intervals_run_again_and_fixed_times_once() {
-        // Berlin sets its clock back from 03:00 to 02:00 at 01:00 UTC.
-        assert_eq!(
-            slots("*/30 * * * *", Some("Europe/Berlin"), "2026-10-24T23:59:00Z", 5),
-            [
-                "2026-10-25T00:00:00Z",
-                "2026-10-25T00:30:00Z",
-                "2026-10-25T01:00:00Z",
-                "2026-10-25T01:30:00Z",
-                "2026-10-25T02:00:00Z"
-            ]
-        );
-        assert_eq!(
-            slots("30 2 * * *", Some("Europe/Berlin"), "2026-10-24T12:00:00Z", 2),
-            ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]
-        );
-    }
-
-    #[test]
-    fn in_the_missing_hour_fixed_times_run_at_its_end() {
-        // Berlin sets its clock forward from 02:00 to 03:00 at 01:00 UTC.
-        assert_eq!(
-            slots("30 2 * * *", Some("Europe/Berlin"), "2026-03-28T12:00:00Z", 2),
-            ["2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]
-        );
     }
 
     #[test]

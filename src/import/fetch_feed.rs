@@ -124,7 +124,9 @@ impl JobHandler for FetchFeed {
     }
 
     fn adopt(&self, json: &[u8]) -> Result<Adoption, String> {
-        plain::adopt_fetch(json, &self.feeds)
+        let mut adoption = plain::adopt_fetch(json)?;
+        adoption.group = self.feeds.find(&adoption.id.to_string()).map(|feed| feed.fetch_group.clone());
+        Ok(adoption)
     }
 }
 

@@ -27,8 +27,9 @@ pub use feeds::{ConfiguredFeeds, Feeds};
 pub use fetch_feed::FetchFeed;
 pub use grouping::Grouping;
 pub use history::{HistoryError, find_import, import_json, list_imports};
+pub(crate) use plain::{adopt_fetch, adopt_item};
 pub use record::{Recorder, import_record};
-pub use scheduler::{Fired, Scheduler, Synced};
+pub use scheduler::{Scheduler, Synced};
 pub use start::{StartError, StartRequest, Started, start, start_due};
 pub use store_items::StoreItems;
 
@@ -71,6 +72,37 @@ impl FetchTask {
     pub fn import(&self, version: Version) -> ImportId {
         let named = self.import.as_deref().and_then(|id| id.parse().ok());
         named.or(ImportId::from_bytes(version.to_bytes())).expect("a version is a time after 1970")
+    }
+}
+
+/// The payload of a job, made of the JSON that a plain producer writes.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    /// The payload.
+    pub bytes: Vec<u8>,
+    /// Fingerprint of its content, where it has one.
+    pub fingerprint: Option<[u8; 7]>,
+}
+
+/// The payload of an import job, of an item as JSON.
+///
+/// # Errors
+/// The reason: what is wrong, and what is accepted.
+pub fn item_payload(json: &[u8]) -> Result<Payload, String> {
+    plain::adopt_item(json).map(Payload::from)
+}
+
+/// The payload of a fetch job, of a [`FetchTask`] as JSON.
+///
+/// # Errors
+/// The reason: what is wrong, and what is accepted.
+pub fn fetch_payload(json: &[u8]) -> Result<Payload, String> {
+    plain::adopt_fetch(json).map(Payload::from)
+}
+
+impl From<crate::worker::Adoption> for Payload {
+    fn from(adoption: crate::worker::Adoption) -> Self {
+        Self { bytes: adoption.payload, fingerprint: adoption.fingerprint }
     }
 }
 

@@ -14,30 +14,28 @@ use crate::item::Item;
 use crate::job::JobId;
 use crate::worker::Adoption;
 
-use super::{ConfiguredFeeds, FetchTask, Grouping};
+use super::FetchTask;
 
-/// Makes an import job of a plain producer's JSON.
+/// Makes an import job of a plain producer's JSON, grouped by its source.
 ///
 /// # Errors
 /// The reason for the dead letter: what is wrong, and what is accepted.
-pub(super) fn adopt_item(json: &[u8], grouping: Grouping) -> Result<Adoption, String> {
+pub(crate) fn adopt_item(json: &[u8]) -> Result<Adoption, String> {
     let item = item(json)?;
     let id = JobId::new(identity::job_id(&item.source, &item.guid)).map_err(|error| error.to_string())?;
     let fingerprint = Some(fingerprint::fingerprint(&item).0);
     let payload = rmp_serde::to_vec_named(&item).map_err(|error| format!("json: {error}"))?;
-    let group = Some(grouping.of_source(&item.source).into_owned());
-    Ok(Adoption { id, payload, fingerprint, group, replaces: true })
+    Ok(Adoption { id, payload, fingerprint, group: Some(item.source), replaces: true })
 }
 
-/// Makes a fetch job of a plain producer's JSON, grouped as the other fetches of its feed.
+/// Makes a fetch job of a plain producer's JSON. What it is grouped by is for the handler to say, which knows the feeds.
 ///
 /// # Errors
 /// The reason for the dead letter.
-pub(super) fn adopt_fetch(json: &[u8], feeds: &ConfiguredFeeds) -> Result<Adoption, String> {
+pub(crate) fn adopt_fetch(json: &[u8]) -> Result<Adoption, String> {
     let task: FetchTask = serde_json::from_slice(json).map_err(|error| format!("json: {error}"))?;
     let id = JobId::new(&task.feed).map_err(|error| error.to_string())?;
-    let group = feeds.find(&task.feed).map(|feed| feed.fetch_group.clone());
-    Ok(Adoption { id, payload: json.to_vec(), fingerprint: None, group, replaces: false })
+    Ok(Adoption { id, payload: json.to_vec(), fingerprint: None, group: None, replaces: false })
 }
 
 fn item(json: &[u8]) -> Result<Item, String> {
@@ -79,7 +77,6 @@ fn item(json: &[u8]) -> Result<Item, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::import::Feeds;
 
     #[test]
     fn an_item_keeps_every_field_its_producer_gave() {
@@ -92,7 +89,7 @@ mod tests {
         assert_eq!(item.updated, None, "unreadable is null, never now");
         assert_eq!(item.extensions["salary"], 5);
         assert_eq!(item.extensions["a:b"], "c");
-        let adopted = adopt_item(br#"{"source": "x", "guid": "1"}"#, Grouping::Source).expect("adopted");
+        let adopted = adopt_item(br#"{"source": "x", "guid": "1"}"#).expect("adopted");
         assert_eq!((adopted.id.to_string().as_str(), adopted.group.as_deref()), ("x#1", Some("x")));
     }
 
@@ -113,11 +110,10 @@ mod tests {
             (br"[1]", "expected a map"),
             (br#"{"source": "x", "title": 5}"#, "expected a string"),
         ] {
-            let reason = adopt_item(json, Grouping::Source).expect_err("refused");
+            let reason = adopt_item(json).expect_err("refused");
             assert!(reason.contains(part), "{reason}");
         }
-        let feeds = ConfiguredFeeds::new(Feeds::default());
-        assert!(adopt_fetch(br#"{"fed": "a"}"#, &feeds).expect_err("refused").contains("fed"));
-        assert_eq!(adopt_fetch(br#"{"feed": "a"}"#, &feeds).expect("adopted").id.to_string(), "a");
+        assert!(adopt_fetch(br#"{"fed": "a"}"#).expect_err("refused").contains("fed"));
+        assert_eq!(adopt_fetch(br#"{"feed": "a"}"#).expect("adopted").id.to_string(), "a");
     }
 }

@@ -18,31 +18,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{ConfiguredFeeds, FetchTask};
-use crate::error::chain;
+use super::{ConfiguredFeeds, Feeds, FetchTask};
 use crate::feed::Feed;
 use crate::job::{Envelope, JobId};
-use crate::metrics::work::SlotMetrics;
 use crate::pulse::Beat;
-use crate::queue::schedulers::{DueSchedulers, Fire, Firing, Rescheduling};
+use crate::queue::schedulers::{Firing, Rescheduled, Rescheduling, Work};
 use crate::queue::{Queue, QueueError};
+use crate::schedule::timestamp;
+use crate::worker::ScheduleLoop;
+use crate::worker::schedule_loop::{Configured, Fired};
 
-/// Longest sleep: bounds how late a slot is noticed that another process has set earlier than ours was, or that Redis has
-/// forgotten.
-const SLEEP_MAX: Duration = Duration::from_secs(10);
-/// Shortest sleep: many feeds with slots close together are fired in one turn.
-const SLEEP_MIN: Duration = Duration::from_millis(50);
-/// Pause after a turn that Redis did not answer.
-const ERROR_PAUSE: Duration = Duration::from_secs(1);
 /// Time between two looks whether every feed has its scheduler.
 const RESTORE_INTERVAL: Duration = Duration::from_mins(1);
-/// How long after its slot a scheduler is dropped whose feed we do not have. A process that has the feed fires it before.
-const UNKNOWN_KEPT: Duration = Duration::from_mins(1);
 
-/// Fires the schedulers of the configured feeds.
+/// Keeps the schedulers of the configured feeds, and fires them.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     /// Where fetch jobs go, and the schedulers are.
@@ -51,21 +44,12 @@ pub struct Scheduler {
     pub feeds: ConfiguredFeeds,
 }
 
-/// What one turn did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fired {
-    /// Fetch jobs that were added.
-    pub enqueued: usize,
-    /// Slots that passed because the feed is still being fetched.
-    pub still_fetching: usize,
-    /// Slots that somebody else fired.
-    pub fired_by_others: usize,
-    /// Schedulers that were dropped because nobody has their feed.
-    pub dropped: usize,
-    /// How many schedulers there are.
-    pub schedulers: usize,
-    /// Time until the next slot; `None` without any. Zero: more are due.
-    pub next_due_in: Option<Duration>,
+/// The schedulers of the feeds, as the loop that fires them knows them.
+struct FeedSchedulers {
+    scheduler: Scheduler,
+    replaced: watch::Receiver<Feeds>,
+    is_synced: bool,
+    restore_at: Instant,
 }
 
 /// What a [`Scheduler::sync`] changed.
@@ -87,136 +71,87 @@ pub(super) struct DueFeed {
 }
 
 impl DueFeed {
-    /// How to fire it.
-    pub(super) fn firing<'a>(&'a self, id: JobId, payload: &'a [u8], now_ms: i64) -> Firing<'a> {
+    /// How to fire it, with a fetch job of this payload.
+    pub(super) fn firing(&self, id: JobId, payload: &[u8], now_ms: i64) -> Firing {
+        let mut envelope = Vec::new();
+        Envelope { payload, ..Envelope::default() }.encode_into(&mut envelope);
         Firing {
-            id,
-            envelope: Envelope { payload, ..Envelope::default() },
-            priority: 0,
-            group: Some(&self.feed.fetch_group),
+            id: self.feed.name.clone(),
             slot_ms: self.slot_ms,
             from_ms: self.from_ms,
             next_slot_ms: next_slot_ms(&self.feed, now_ms.max(self.slot_ms)),
+            work: Work::Given { envelope, group: Some(self.feed.fetch_group.clone()) },
+            jobs: vec![(self.slot_ms, id)],
         }
     }
 }
 
-impl Scheduler {
-    /// Keeps the schedulers as the feeds are, and fires what is due, until `shutdown`. While Redis is away it waits. Says in
-    /// `beat` that it turns.
-    pub async fn run(self, shutdown: CancellationToken, beat: Beat) {
-        // Its series are there from now on, however long Redis takes to answer.
-        let _series = SlotMetrics::new();
-        tracing::info!(queue = %self.fetch_queue.name(), "scheduler starts");
-        shutdown.run_until_cancelled_owned(self.run_for_ever(beat)).await;
-    }
+impl Configured for FeedSchedulers {
+    /// A process that has the feed fires it before.
+    const UNKNOWN_KEPT: Option<Duration> = Some(Duration::from_mins(1));
 
-    async fn run_for_ever(self, beat: Beat) {
-        let mut replaced = self.feeds.subscribe();
-        let (mut is_synced, mut restore_at) = (false, Instant::now());
-        loop {
-            beat.turned();
-            // Marked before they are read: a replacement in between is seen in the next turn.
-            is_synced &= !replaced.has_changed().unwrap_or(false);
-            replaced.mark_unchanged();
-            match self.turn(&mut is_synced, &mut restore_at).await {
-                Ok(fired) => {
-                    let pause = fired.next_due_in.unwrap_or(SLEEP_MAX).clamp(SLEEP_MIN, SLEEP_MAX);
-                    tokio::select! {
-                        () = sleep(pause) => {}
-                        _ = replaced.changed() => is_synced = false,
-                    }
-                }
-                Err(error) => {
-                    // What Redis has lost meanwhile is put back in the first turn that it answers.
-                    restore_at = Instant::now();
-                    tracing::warn!(
-                        queue = %self.fetch_queue.name(), error = %chain(&error),
-                        "scheduling failed; trying again in {ERROR_PAUSE:?}"
-                    );
-                    sleep(ERROR_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    async fn turn(&self, is_synced: &mut bool, restore_at: &mut Instant) -> Result<Fired, QueueError> {
-        if !*is_synced {
-            let synced = self.sync().await?;
+    async fn sync(&mut self) -> Result<(), QueueError> {
+        // Marked before they are read: a replacement in between is seen in the next turn.
+        self.is_synced &= !self.replaced.has_changed().unwrap_or(false);
+        self.replaced.mark_unchanged();
+        let scheduler = &self.scheduler;
+        if !self.is_synced {
+            let synced = scheduler.sync().await?;
             tracing::info!(
-                scheduled = self.scheduled().len(),
+                scheduled = scheduler.scheduled().len(),
                 set = synced.set,
                 removed = synced.removed,
                 "the schedules of the configured feeds are in force"
             );
-            *is_synced = true;
-        } else if *restore_at <= Instant::now() {
-            self.restore().await?;
+            self.is_synced = true;
+        } else if self.restore_at <= Instant::now() {
+            scheduler.restore().await?;
         } else {
-            return self.run_once().await;
+            return Ok(());
         }
-        *restore_at = Instant::now() + RESTORE_INTERVAL;
-        self.run_once().await
+        self.restore_at = Instant::now() + RESTORE_INTERVAL;
+        Ok(())
     }
 
-    /// Fires what is due, one call's worth.
+    async fn changed(&mut self) {
+        if self.replaced.changed().await.is_ok() {
+            self.is_synced = false;
+        }
+    }
+
+    fn failed(&mut self) {
+        // What Redis has lost meanwhile is put back in the first turn that it answers.
+        self.restore_at = Instant::now();
+    }
+
+    fn firing(&self, id: &str, slot_ms: i64, now_ms: i64) -> Option<Firing> {
+        let feed = self.scheduler.feeds.find(id).filter(|feed| feed.schedule.is_some())?;
+        let job = JobId::new(id).ok()?;
+        let due = DueFeed { feed, slot_ms, from_ms: slot_ms };
+        Some(due.firing(job, &FetchTask::scheduled(id).to_json(), now_ms))
+    }
+}
+
+impl Scheduler {
+    /// Keeps the schedulers as the feeds are, and fires what is due, stored schedulers of the fetch queue too, until
+    /// `shutdown`. While Redis is away it waits. Says in `beat` that it turns.
+    pub async fn run(self, shutdown: CancellationToken, beat: Beat) {
+        self.into_loop().run(shutdown, beat).await;
+    }
+
+    /// Fires what is due.
     ///
     /// # Errors
     /// [`QueueError::Redis`]; may be repeated.
     pub async fn run_once(&self) -> Result<Fired, QueueError> {
-        let DueSchedulers { now_ms, total, next_due_in, due } = self.fetch_queue.due_schedulers().await?;
-        let feeds = self.feeds.current();
-        let mut fired = Fired { schedulers: total, next_due_in, ..Fired::default() };
-        let (mut known, mut unknown) = (Vec::new(), Vec::new());
-        for (name, slot_ms) in &due {
-            let feed = feeds.get(name).filter(|feed| feed.schedule.is_some());
-            match feed.and_then(|feed| Some((feed, JobId::new(name).ok()?))) {
-                Some((feed, id)) => {
-                    let due = DueFeed { feed: feed.clone(), slot_ms: *slot_ms, from_ms: *slot_ms };
-                    let task = FetchTask::scheduled(name).to_json();
-                    known.push((due, id, task));
-                }
-                None if now_ms - slot_ms >= UNKNOWN_KEPT.as_millis() as i64 => {
-                    unknown.push(Rescheduling { id: name, believed_ms: Some(*slot_ms), slot_ms: None });
-                }
-                None => {}
-            }
-        }
-        let metrics = SlotMetrics::new();
-        let firings: Vec<Firing<'_>> =
-            known.iter().map(|(due, id, task)| due.firing(id.clone(), task, now_ms)).collect();
-        for (fire, firing) in self.fetch_queue.fire(&firings).await?.into_iter().zip(&firings) {
-            let (feed, late_ms) = (&firing.id, now_ms - firing.slot_ms);
-            match fire {
-                Fire::Enqueued => {
-                    fired.enqueued += 1;
-                    metrics.fired.increment(1);
-                    tracing::debug!(%feed, slot_ms = firing.slot_ms, late_ms, "feed {feed} is due: its fetch waits");
-                }
-                Fire::Duplicate => {
-                    fired.still_fetching += 1;
-                    metrics.overlapped.increment(1);
-                    tracing::debug!(
-                        %feed, slot_ms = firing.slot_ms, late_ms,
-                        "feed {feed} is due and still being fetched: this slot passes"
-                    );
-                }
-                Fire::NotDue => fired.fired_by_others += 1,
-                Fire::Refused => {
-                    metrics.refused.increment(1);
-                    tracing::error!(
-                        %feed,
-                        "the key of the fetch job of feed {feed} holds something else; delete it, or the feed is not fetched"
-                    );
-                }
-            }
-        }
-        // Those that were listed have a next slot now, which may be the earliest of all.
-        let next = firings.iter().filter_map(|firing| u64::try_from(firing.next_slot_ms? - now_ms).ok());
-        fired.next_due_in = fired.next_due_in.into_iter().chain(next.map(Duration::from_millis)).min();
-        fired.dropped = self.fetch_queue.reschedule(&unknown).await?;
-        metrics.dropped.increment(fired.dropped as u64);
-        Ok(fired)
+        self.clone().into_loop().run_once().await
+    }
+
+    fn into_loop(self) -> ScheduleLoop<impl Configured> {
+        let replaced = self.feeds.subscribe();
+        let queue = self.fetch_queue.clone();
+        let feeds = FeedSchedulers { scheduler: self, replaced, is_synced: false, restore_at: Instant::now() };
+        ScheduleLoop::with(queue, feeds)
     }
 
     /// Makes the schedulers agree with the feeds: adds the missing ones with their next slot, moves those whose slot is
@@ -233,7 +168,7 @@ impl Scheduler {
             self.fetch_queue.schedulers().await?.into_iter().filter(|(id, _)| !names.contains(id.as_str())).collect();
         let removals: Vec<Rescheduling<'_>> =
             others.iter().map(|(id, slot)| Rescheduling { id, believed_ms: Some(*slot), slot_ms: None }).collect();
-        let removed = self.fetch_queue.reschedule(&removals).await?;
+        let removed = self.fetch_queue.reschedule(&removals).await?.moved;
         let set = self
             .set_slots(&scheduled, |feed, slot, now| match slot {
                 Some(at) if at <= now => slot,
@@ -309,7 +244,14 @@ impl Scheduler {
                 changes.push(Rescheduling { id: &feed.name, believed_ms, slot_ms });
             }
         }
-        self.fetch_queue.reschedule(&changes).await
+        let Rescheduled { moved, stored } = self.fetch_queue.reschedule(&changes).await?;
+        for feed in stored {
+            tracing::warn!(
+                queue = %self.fetch_queue.name(), %feed,
+                "feed {feed} is not fetched by its schedule: a stored scheduler has its name; remove one of the two"
+            );
+        }
+        Ok(moved)
     }
 
     /// The feeds that have a schedule.
@@ -329,9 +271,4 @@ fn is_next_but_one(feed: &Feed, slot_ms: i64, now_ms: i64) -> bool {
     feed.slot_after(timestamp(now_ms)).is_some_and(|next| {
         next.scheduled_at <= timestamp(now_ms) && next_slot_ms(feed, next.due_at.as_millisecond()) == Some(slot_ms)
     })
-}
-
-/// Milliseconds since 1970 as a time; beyond the calendar, its end.
-fn timestamp(ms: i64) -> Timestamp {
-    Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX)
 }

@@ -13,7 +13,7 @@ use crate::job::{Envelope, ImportId, JobId, JobIdError};
 use crate::queue::enqueue::{Enqueued, NewJob};
 use crate::queue::find::{Found, State};
 use crate::queue::imports::Opening;
-use crate::queue::schedulers::{Fire, Firing};
+use crate::queue::schedulers::{Added, Fire, Firing};
 use crate::queue::scripts::JOBS_PER_CALL_MAX;
 use crate::queue::{Queue, QueueError};
 
@@ -134,25 +134,29 @@ pub async fn start_due(
     for due in due.chunks(JOBS_PER_CALL_MAX) {
         let feeds: Vec<&Feed> = due.iter().map(|due| &*due.feed).collect();
         let opened = open(import_queue, &feeds, request).await?;
-        let firings: Vec<Firing<'_>> = due
+        let firings: Vec<Firing> = due
             .iter()
             .zip(&opened)
             .map(|(due, opened)| due.firing(opened.id.clone(), &opened.payload, now_ms))
             .collect();
         for (fire, opened) in fetch_queue.fire(&firings).await?.into_iter().zip(&opened) {
             let (feed, import) = (opened.id.to_string(), opened.import);
-            match fire {
-                Fire::Enqueued => started.push(Started { feed, import, was_running: false }),
-                Fire::Duplicate => {
+            let added = match fire {
+                Fire::Fired(added) => added.first().copied(),
+                Fire::NotDue => None,
+            };
+            match added {
+                Some(Added::Enqueued) => started.push(Started { feed, import, was_running: false }),
+                Some(Added::Duplicate) => {
                     started.push(join_running(import_queue, fetch_queue, &opened.job(), import).await?);
                 }
-                // Somebody else has fired it since we looked.
-                Fire::NotDue => {
-                    import_queue.release_unused_import(import).await?;
-                }
-                Fire::Refused => {
+                Some(Added::Refused) => {
                     let reason = "the key of its job holds something else; delete it".to_owned();
                     return Err(StartError::Refused { feed, reason });
+                }
+                // Somebody else has fired it since we looked.
+                Some(Added::OverLimit) | None => {
+                    import_queue.release_unused_import(import).await?;
                 }
             }
         }

@@ -62,7 +62,8 @@ impl Handler for StoreItems {
     }
 
     fn adopt(&self, json: &[u8]) -> Result<Adoption, String> {
-        let adoption = plain::adopt_item(json, self.grouping)?;
+        let mut adoption = plain::adopt_item(json)?;
+        adoption.group = adoption.group.map(|source| self.grouping.of_source(&source).into_owned());
         let (bytes, limit_bytes) = (adoption.payload.len(), self.payload_max_bytes);
         if bytes > limit_bytes {
             return Err(format!("an item of {bytes} bytes; the limit (payload_max) is {limit_bytes}"));

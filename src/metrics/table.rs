@@ -156,10 +156,11 @@ families! {
     DOCUMENTS = Process Counter, "feedmill_documents_total" ["result"]
         "Documents that this process wrote by result: inserted, updated, stale (a newer version was there) or \
          failed.";
-    /// What became of the times at which feeds were due.
+    /// What became of the times at which feeds and other schedulers were due.
     SLOTS = Process Counter, "feedmill_slots_total" ["result"]
-        "Slots of feeds that this process ended by result: fired (the fetch waits), overlapped (the one before still \
-         went on), refused (the key of the fetch job holds something else) or dropped (nobody has the feed).";
+        "Slots of feeds and of other schedulers that this process ended by result: fired (their job waits), overlapped \
+         (that of an earlier slot lives), refused (the key of the job holds something else) or dropped (nobody has the \
+         feed).";
     /// Answers of feed servers.
     FETCHES = Process Counter, "feedmill_fetches_total" ["status"]
         "Requests for feeds that this process made by answer: 2xx, 304, 3xx, 4xx, 5xx, other, or none.";

@@ -159,7 +159,7 @@ impl FetchMetrics {
     }
 }
 
-/// The numbers of the scheduler. A slot that another process fired first is counted there.
+/// The numbers of the schedule loop. A slot that another process fired first is counted there.
 #[derive(Debug)]
 pub(crate) struct SlotMetrics {
     pub(crate) fired: Counter,

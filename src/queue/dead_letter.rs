@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   active ──bury entry──▶ dead ──redrive──▶ waiting (attempt 1)
-//!                            └──discard──▶ gone, and the feed forgets the item
+//!   producer ─enqueue dead─▶ └──discard──▶ gone, and the feed forgets the item
 //! ```
 //!
 //! Burying a job with a guard is a settle; see [`super::settle`]. Here are the entries that no job can be made of, and
@@ -15,12 +15,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::streams::StreamRangeReply;
 
+use super::enqueue::Enqueued;
 use super::read::UnreadableEntry;
 use super::remove::Forget;
-use super::scripts::{self, JOBS_PER_CALL_MAX};
+use super::scripts::{self, JOBS_PER_CALL_MAX, element, pieces};
 use super::settle::cut;
-use super::{LISTED_FAILURES_MAX, Queue, QueueError, Settled};
-use crate::job::{EntryId, JobId};
+use super::{LISTED_FAILURES_MAX, Queue, QueueError, Settled, millis};
+use crate::job::{EntryId, Envelope, JobId, Version};
 
 /// A dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,27 @@ pub struct DeadLetter {
     pub consumer: String,
     /// What there was of an unreadable entry.
     pub raw: Option<Vec<u8>>,
+}
+
+/// A job that was given up elsewhere.
+#[derive(Clone, Debug)]
+pub struct NewDeadJob<'a> {
+    /// Its identity.
+    pub id: JobId,
+    /// What it is.
+    pub envelope: Envelope<'a>,
+    /// Version of its content; `None` takes the time of Redis, and then it replaces nothing.
+    pub version: Option<Version>,
+    /// 1 (first) to [`super::enqueue::PRIORITY_MAX`]; 0 for none. Counts once it is redriven.
+    pub priority: u32,
+    /// What it is grouped by, on a queue that limits its groups.
+    pub group: Option<&'a str>,
+    /// Failed attempts.
+    pub attempts_made: u8,
+    /// Why it was given up.
+    pub reason: &'a str,
+    /// When.
+    pub at: SystemTime,
 }
 
 /// What a redrive did.
@@ -90,6 +112,50 @@ impl Queue {
             "L" => Ok(Settled::Lost),
             other => Err(QueueError::Reply { script: scripts::BURY_ENTRY.name, detail: other.to_owned() }),
         }
+    }
+
+    /// Takes in jobs that were given up elsewhere, as dead letters. Returns what became of each, in order: enqueued, or a
+    /// duplicate of a job that is here, whose content is newer or which is not dead.
+    ///
+    /// May be repeated: its second run finds duplicates.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`]: earlier calls were carried out.
+    pub async fn enqueue_dead(&self, jobs: &[NewDeadJob<'_>]) -> Result<Vec<Enqueued>, QueueError> {
+        let mut results = Vec::with_capacity(jobs.len());
+        for piece in pieces(jobs, |job| job.envelope.payload.len()) {
+            let keys: Vec<Vec<u8>> = piece.iter().map(|job| self.keys().job(&job.id)).collect();
+            let mut call = self.moving(&scripts::ENQUEUE_DEAD, keys);
+            for job in piece {
+                let mut envelope = Vec::new();
+                job.envelope.encode_into(&mut envelope);
+                call.arg(job.id.as_bytes())
+                    .arg(job.version.map(|version| version.to_bytes().to_vec()).unwrap_or_default())
+                    .arg(envelope)
+                    .arg(self.extras(job.priority, job.group))
+                    .arg(job.attempts_made)
+                    .arg(cut(job.reason))
+                    .arg(millis(job.at.duration_since(UNIX_EPOCH).unwrap_or_default()));
+            }
+            let (script, mut elements) = call.run(&mut self.connection()).await?.array()?;
+            let unexpected = |what: &str| QueueError::Reply { script: script.name, detail: what.to_owned() };
+            if elements.is_empty() {
+                return Err(unexpected("an empty array"));
+            }
+            let mut errors = elements.split_off(1).into_iter();
+            let letters: Vec<u8> = element(script, elements.remove(0))?;
+            let letters = scripts::decode_statuses(script, &letters, piece.len(), |letter| {
+                b"EDX".contains(&letter).then_some(letter)
+            })?;
+            for letter in letters {
+                results.push(match letter {
+                    b'E' => Enqueued::Enqueued,
+                    b'D' => Enqueued::Duplicate,
+                    _ => Enqueued::Refused(element(script, errors.next().ok_or_else(|| unexpected("no error"))?)?),
+                });
+            }
+        }
+        Ok(results)
     }
 
     /// Reads dead letters, oldest first: up to `limit` after the entry `after` (from the beginning for `None`).

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::scripts::{self, Call, element, pieces};
 use super::{Queue, QueueError, millis};
+use crate::job::head::HEAD_BYTES;
 use crate::job::{Envelope, ID_BYTES_MAX, ImportId, JobId, Version};
 
 /// Lowest priority there is, as in BullMQ; 1 is the highest.
@@ -150,12 +151,12 @@ impl Queue {
             let mut call = self.enqueue_call(None, piece.iter().map(|job| &job.id));
             call.arg("add").arg("").arg(&[0_u8; 8][..]);
             for job in piece {
+                call.arg(value(&self.extras(job.priority, job.group), &job.envelope));
                 match job.version {
-                    Some(version) => call.arg(job.id.as_bytes()).arg(&version.to_bytes()[..]),
-                    None => call.arg(job.id.as_bytes()).arg(""),
+                    Some(version) => call.arg(&version.to_bytes()[..]),
+                    None => call.arg(""),
                 };
-                call.arg("new").arg("").arg(encoded(&job.envelope));
-                call.arg(self.extras(job.priority, job.group)).arg(options(job));
+                call.arg("").arg(options(job));
             }
             let replied = self.run_enqueue(call, piece.len()).await?;
             // "stale" is only said to fetches
@@ -183,13 +184,9 @@ impl Queue {
         call.arg("item").arg(&version[..]).arg(&fetch.import.to_bytes()[..]);
         let extras = self.extras(0, fetch.group);
         for item in items {
-            call.arg(item.id.as_bytes())
-                .arg(&version[..])
-                .arg(if item.known { "changed" } else { "new" })
-                .arg(&item.record[..])
-                .arg(encoded(&item.envelope))
-                .arg(&extras[..])
-                .arg("");
+            let mut record = [if item.known { b'c' } else { b'n' }; 17];
+            record[1..].copy_from_slice(&item.record);
+            call.arg(value(&extras, &item.envelope)).arg("").arg(&record[..]).arg("");
         }
         self.run_enqueue(call, items.len()).await
     }
@@ -259,8 +256,11 @@ fn options(job: &NewJob<'_>) -> Vec<u8> {
     rmp_serde::to_vec(&(delay, job.attempts_made, dedup)).expect("writing to memory does not fail")
 }
 
-fn encoded(envelope: &Envelope<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    envelope.encode_into(&mut bytes);
-    bytes
+/// The value of a job's key as the script takes it: the front of the head is left for it to fill in.
+fn value(extras: &[u8], envelope: &Envelope<'_>) -> Vec<u8> {
+    let mut value = Vec::with_capacity(HEAD_BYTES + extras.len() + envelope.payload.len() + 32);
+    value.resize(HEAD_BYTES - 1, 0);
+    value.extend_from_slice(if extras.is_empty() { &[0] } else { extras });
+    envelope.encode_into(&mut value);
+    value
 }

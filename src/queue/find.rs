@@ -160,6 +160,24 @@ impl Queue {
     }
 }
 
+impl Queue {
+    /// Reads the jobs of these ids, wherever they stand; `None` for what is no job. At most
+    /// [`scripts::JOBS_PER_CALL_MAX`] ids.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`].
+    pub async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys: Vec<Vec<u8>> = ids.iter().map(|id| self.keys().job(id)).collect();
+        let read = redis::cmd("MGET").arg(keys).query_async::<Vec<Option<Vec<u8>>>>(&mut self.connection()).await;
+        let values = read.map_err(|cause| QueueError::from_redis("MGET", cause))?;
+        let jobs = ids.iter().zip(values).map(|(id, value)| Job::decode(id.clone(), value?).ok());
+        Ok(jobs.collect())
+    }
+}
+
 impl Failure {
     /// Reads a row of the failures hash: MessagePack `[first (ms), last (ms), error]`.
     fn decode(row: &[u8]) -> Result<Self, rmp_serde::decode::Error> {

@@ -28,7 +28,8 @@
 //! | `:consumers` | zset | consumer name by last heartbeat (ms) |
 //! | `:consumer:<name>` | hash | host, pid, started (ms), current jobs |
 //! | `:consumer:<name>:cancelled` | set | place and entry (11 bytes) of its jobs that were cancelled and it does not know of; expires |
-//! | `:schedulers` | zset | id of a job that is added at its slots, by its next slot (ms) |
+//! | `:schedulers` | zset | scheduler id by its next slot (ms) |
+//! | `:scheduler:<id>` | hash | `definition`, `template`, `revision`, `created`, `fired`, `last_slot` of a stored scheduler |
 //! | `:imports` | zset | imports that are not recorded yet, by time of opening (ms) |
 //! | `:imports:closing` | zset | imports whose record is to be written, by time of closing (ms) |
 //! | `:import:<id>` | hash | counts of a running import |
@@ -76,6 +77,7 @@ pub struct Keys {
     closing_imports: String,
     job_prefix: String,
     consumer_prefix: String,
+    scheduler_prefix: String,
     import_prefix: String,
     seen_prefix: String,
     feed_prefix: String,
@@ -116,6 +118,7 @@ impl Keys {
             closing_imports: key("imports:closing"),
             job_prefix: key("job:"),
             consumer_prefix: key("consumer:"),
+            scheduler_prefix: key("scheduler:"),
             import_prefix: key("import:"),
             seen_prefix: key("seen:"),
             feed_prefix: key("feed:"),
@@ -304,9 +307,19 @@ impl Keys {
         &self.consumer_prefix
     }
 
-    /// Jobs that are added at their slots (zset).
+    /// Schedulers by their next slots (zset).
     pub fn schedulers(&self) -> &str {
         &self.schedulers
+    }
+
+    /// What is stored of a scheduler (hash).
+    pub fn scheduler(&self, id: &str) -> String {
+        format!("{}{id}", self.scheduler_prefix)
+    }
+
+    /// What the keys of stored schedulers begin with.
+    pub fn scheduler_prefix(&self) -> &str {
+        &self.scheduler_prefix
     }
 
     /// Imports that are not recorded yet (zset).

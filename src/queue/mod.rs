@@ -19,7 +19,7 @@
 //! An entry id is the lease on a job: every take-over adds a new entry and writes its id into the head, so the late
 //! settle of a worker that lost the job is answered "lost" and changes nothing.
 //!
-//! *Not here:* what a job is about. The queue knows ids, versions, imports to count for, and bytes.
+//! *Not here:* what a job is about. The queue knows ids, versions, imports to count for, when schedulers are due, and bytes.
 
 pub mod connection;
 pub mod counts;
@@ -60,11 +60,13 @@ use redis::aio::ConnectionManager;
 
 pub use connection::Redis;
 pub use keys::Keys;
+use schedulers::SchedulerIdError;
 use scripts::Call;
 pub use settle::Settled;
 
 use crate::job::head::extras;
 use crate::job::{JobId, JobIdError};
+use crate::schedule::DefinitionError;
 
 /// The one consumer group of a work stream.
 pub const GROUP: &str = "workers";
@@ -130,13 +132,21 @@ impl Queue {
     /// # Errors
     /// [`QueueError`] when the name is none, or Redis does not answer.
     pub async fn open(redis: &Redis, name: &str, options: impl Into<QueueOptions>) -> Result<Self, QueueError> {
-        let keys = Keys::new(redis.prefix(), name)?;
-        let queue = Self { inner: Arc::new(Inner { redis: redis.clone(), keys, options: options.into() }) };
+        let queue = Self::unopened(redis, name, options)?;
         queue.ensure_group().await?;
         let registered =
             redis::cmd("SADD").arg(queue.keys().registry()).arg(name).query_async::<()>(&mut queue.connection()).await;
         registered.map_err(|cause| QueueError::from_redis("SADD", cause))?;
         Ok(queue)
+    }
+
+    /// A queue as it is, for those who only look: nothing is written, and it may not exist.
+    ///
+    /// # Errors
+    /// [`QueueError::Name`].
+    pub fn unopened(redis: &Redis, name: &str, options: impl Into<QueueOptions>) -> Result<Self, QueueError> {
+        let keys = Keys::new(redis.prefix(), name)?;
+        Ok(Self { inner: Arc::new(Inner { redis: redis.clone(), keys, options: options.into() }) })
     }
 
     /// Its name.
@@ -260,6 +270,12 @@ pub enum QueueError {
     /// A job id is empty or too long.
     #[error(transparent)]
     JobId(#[from] JobIdError),
+    /// The id of a scheduler is empty or too long.
+    #[error(transparent)]
+    SchedulerId(#[from] SchedulerIdError),
+    /// The definition of a scheduler cannot be used.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
     /// A payload is over the queue's limit.
     #[error("job {id} has a payload of {bytes} bytes; the limit (payload_max) is {limit_bytes}")]
     PayloadTooLarge {

@@ -120,7 +120,7 @@ impl Queue {
             let mut call = self.moving(&scripts::DONE, piece.iter().map(|job| self.keys().job(&job.lease.id)));
             call.arg(keep).arg(count).arg(age);
             for job in piece {
-                fenced(&mut call, &job.lease).arg(job.ending());
+                held(&mut call, &job.lease).arg(job.ending());
             }
             let reply = call.run(&mut self.connection()).await?;
             settled.extend(reply.statuses(piece.len(), |letter| match letter {
@@ -246,10 +246,12 @@ impl Queue {
 
 /// The arguments that every settle of a version begins with.
 fn fenced<'c>(call: &'c mut Call, lease: &Lease) -> &'c mut Call {
-    call.arg(lease.entry.to_string())
-        .arg(&lease.reference()[..])
-        .arg(&lease.version.to_bytes()[..])
-        .arg(lease.id.as_bytes())
+    held(call, lease).arg(lease.id.as_bytes())
+}
+
+/// What the worker holds: entry and version.
+fn held<'c>(call: &'c mut Call, lease: &Lease) -> &'c mut Call {
+    call.arg(lease.entry.to_string()).arg(&lease.reference()[..]).arg(&lease.version.to_bytes()[..])
 }
 
 fn changed_or_lost(letter: u8) -> Option<Settled> {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::job::{JobId, JobOptions, Keep, RetryPolicy};
 use crate::queue::enqueue::Deduplication;
 
@@ -144,4 +146,6 @@ pub struct Job<T> {
     pub enqueued_at: SystemTime,
     /// Its priority; 0 for none.
     pub priority: u32,
+    /// Fires when somebody cancels the job, or takes it over; see [`crate::worker::JobHandler`].
+    pub cancelled: CancellationToken,
 }

@@ -5,9 +5,11 @@ use std::marker::PhantomData;
 use serde::Serialize;
 
 use super::NewJob;
-use crate::job::{Envelope, JobId, JobIdError};
+use crate::job::{Envelope, JobId, JobIdError, JobOptions};
 use crate::queue::enqueue::{self, Enqueued};
+use crate::queue::schedulers::{Template, Upsert};
 use crate::queue::{self, QueueError, QueueOptions, Redis};
+use crate::schedule::Definition;
 
 /// Payload that is accepted unless [`Queue::payload_max_bytes`] says otherwise, as in `streams.toml`.
 const PAYLOAD_MAX_BYTES: usize = 1024 * 1024;
@@ -124,5 +126,37 @@ impl<T: Serialize> Queue<T> {
             })
             .collect();
         Ok(self.untyped.add(&new, self.payload_max_bytes).await?)
+    }
+
+    /// Adds a job again and again, at the slots that `definition` says, by a scheduler of this id: made, or put in the place
+    /// of the one that stands there. Returns what that changed, and the next slot, ms since 1970.
+    ///
+    /// Of `template` counts what its jobs carry, their name, priority, group and options. Their ids follow from the
+    /// scheduler's, and they are neither delayed nor deduplicated. Every [`Worker`](super::Worker) of the queue fires its
+    /// schedulers, each slot once. May be called whenever a program starts: the same definition changes nothing. See
+    /// [`crate::queue::Queue::upsert_scheduler`]; the other operations on schedulers are beside it.
+    ///
+    /// # Errors
+    /// [`AddError`]: nothing is changed, unless Redis failed.
+    pub async fn upsert_scheduler(
+        &self,
+        id: &str,
+        definition: &Definition,
+        template: NewJob<T>,
+    ) -> Result<(Upsert, i64), AddError> {
+        let payload = serde_json::to_vec(&template.data)
+            .map_err(|cause| JobId::new(id).map_or_else(AddError::Id, |id| AddError::Payload { id, cause }))?;
+        let options = JobOptions { dedup: None, ..template.options.clone() }.encode();
+        let stored = Template {
+            envelope: Envelope {
+                payload: &payload,
+                name: template.name.as_deref(),
+                options: Some(&options),
+                ..Envelope::default()
+            },
+            priority: template.priority,
+            group: template.group.as_deref(),
+        };
+        Ok(self.untyped.upsert_scheduler(id, definition, stored, self.payload_max_bytes).await?)
     }
 }

@@ -185,6 +185,7 @@ fn decode<T: DeserializeOwned>(delivery: &Delivery) -> Result<Job<T>, String> {
         attempt: job.attempt(),
         enqueued_at: job.enqueued_at,
         priority: job.head.priority,
+        cancelled: delivery.cancelled.clone(),
     })
 }
 

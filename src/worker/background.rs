@@ -1,4 +1,4 @@
-//! The turns beside the road: renew, promote, claim, heartbeat, janitor. Each loop is `turn`, then wait.
+//! The turns beside the road: renew, promote, claim, heartbeat, janitor, schedules. Each loop is `turn`, then wait.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -7,8 +7,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Parts;
+use super::{Parts, ScheduleLoop};
 use crate::error::chain;
+use crate::pulse::Beat;
 use crate::queue::QueueError;
 use crate::queue::claim::Sweeper;
 use crate::queue::consumers::{BUSY_HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL};
@@ -33,6 +34,7 @@ async fn run_all(parts: Arc<Parts>, shutdown: CancellationToken, ended: Cancella
         shutdown.run_until_cancelled(supervised("promote", &parts, promote)),
         shutdown.run_until_cancelled(supervised("claim", &parts, claim)),
         shutdown.run_until_cancelled(supervised("clean", &parts, clean)),
+        shutdown.run_until_cancelled(supervised("fire schedulers", &parts, fire_schedulers)),
     );
 }
 
@@ -195,6 +197,14 @@ async fn claim_once(parts: &Parts, sweeper: &mut Sweeper) -> Result<(), QueueErr
         tracing::warn!(queue = %parts.queue.name(), entries = swept.dropped, "entries without a job were dropped");
     }
     Ok(())
+}
+
+async fn fire_schedulers(parts: Arc<Parts>) {
+    if parts.fires_schedulers {
+        ScheduleLoop::new(parts.queue.clone()).run_for_ever(Beat::default()).await;
+    } else {
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn clean(parts: Arc<Parts>) {

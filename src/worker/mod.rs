@@ -9,8 +9,8 @@
 //! A handler of single jobs is a handler of batches of one: a slot is then a job. For a batch handler `concurrency`
 //! counts the batches in flight, and a worker holds at most `concurrency × batch_size` jobs.
 //!
-//! Beside the road run the turns of [`background`]: renew, promote, claim, heartbeat, janitor. Each is a function that
-//! does one pass and says in counts what it did; the loop around it is dull.
+//! Beside the road run the turns of [`background`]: renew, promote, claim, heartbeat, janitor, and the [`schedule_loop`].
+//! Each is a function that does one pass and says in counts what it did; the loop around it is dull.
 //!
 //! *Crash:* jobs that were read stay pending and are claimed by another worker; what a handler wrote is written again.
 
@@ -22,6 +22,7 @@ mod flight;
 mod handler;
 mod leases;
 mod odd_entries;
+pub mod schedule_loop;
 mod settle;
 mod settler;
 
@@ -33,12 +34,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use control::WorkerHandle;
 pub use handler::{Adoption, Handler, JobHandler, Outage, Single};
+pub use schedule_loop::ScheduleLoop;
 
 pub use crate::job::{Growth, RetryPolicy};
 
 use crate::error::chain;
 use crate::job::{JobId, Keep};
-use crate::metrics::work::WorkerMetrics;
+use crate::metrics::work::{SlotMetrics, WorkerMetrics};
 use crate::pulse::{Beat, Pulse};
 use crate::queue::Queue;
 use crate::queue::claim::ClaimLimits;
@@ -142,6 +144,8 @@ pub(crate) struct Parts {
     pub(crate) due_earlier: Notify,
     /// Told that the heartbeat turns.
     pub(crate) beat: Beat,
+    /// Whether it fires the schedulers of its queue.
+    pub(crate) fires_schedulers: bool,
 }
 
 impl<H: Handler> Worker<H> {
@@ -157,15 +161,15 @@ impl<H: Handler> Worker<H> {
             settled: Notify::new(),
             due_earlier: Notify::new(),
             beat: Beat::default(),
+            fires_schedulers: true,
         };
         Self { parts: Arc::new(parts), handler: Arc::new(handler) }
     }
 
     /// Says in `pulse` that its heartbeat turns.
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "the parts are shared only once it runs, which takes it")]
     pub fn followed_by(mut self, pulse: &Pulse) -> Self {
-        let parts = Arc::get_mut(&mut self.parts).expect("nobody shares the parts before the worker runs");
+        let parts = self.own_parts();
         parts.beat = pulse.follow(format!("worker of {}", parts.queue.name()));
         self
     }
@@ -173,6 +177,17 @@ impl<H: Handler> Worker<H> {
     /// Changes it while it runs.
     pub fn handle(&self) -> WorkerHandle {
         WorkerHandle { control: self.parts.control.clone() }
+    }
+
+    /// Leaves the schedulers of its queue to somebody else's [`ScheduleLoop`].
+    #[must_use]
+    pub fn without_schedulers(mut self) -> Self {
+        self.own_parts().fires_schedulers = false;
+        self
+    }
+
+    fn own_parts(&mut self) -> &mut Parts {
+        Arc::get_mut(&mut self.parts).expect("nobody shares the parts before the worker runs, which takes it")
     }
 
     /// Name of its consumer.
@@ -185,6 +200,10 @@ impl<H: Handler> Worker<H> {
     pub async fn run(self, shutdown: CancellationToken) -> Ended {
         let parts = &self.parts;
         let (queue, consumer) = (parts.queue.name().to_owned(), parts.consumer.name.clone());
+        if parts.fires_schedulers {
+            // Its series are there from now on.
+            SlotMetrics::new();
+        }
         tracing::info!(%queue, %consumer, "worker starts");
         // Leases are renewed and the heartbeat goes on until nothing is held any more, or until this future is dropped:
         // then the jobs must be claimed.

@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use feedmill::{
-    job::Stored,
+    job::{Envelope, Stored, Version},
     queue::{
         Queue, Settled,
-        dead_letter::{Redriven, Retention},
+        dead_letter::{NewDeadJob, Redriven, Retention},
         enqueue::Enqueued,
         find::State,
         settle::{BackOff, Burial},
@@ -267,5 +267,65 @@ async fn discarding_a_leftover_letter_leaves_the_job_of_its_id_alone() {
     assert_eq!(queue.retain_dead_letters(retention, SystemTime::now(), forget_record).await.unwrap(), 1);
     assert_eq!(queue.find(&id("a")).await.unwrap().unwrap().state, State::Waiting);
     assert!(queue.feed_memory("feed").await.unwrap().etag.is_some());
+    assert_sound(&queue).await;
+}
+
+/// A job that was given up elsewhere, an hour ago.
+fn given_up(job: &str, version: Option<u64>) -> NewDeadJob<'static> {
+    NewDeadJob {
+        id: id(job),
+        envelope: Envelope { payload: b"from elsewhere", ..Envelope::default() },
+        version: version.map(Version),
+        priority: 7,
+        group: None,
+        attempts_made: 4,
+        reason: "over there",
+        at: SystemTime::now() - Duration::from_hours(1),
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_was_given_up_elsewhere_is_a_dead_letter_and_can_be_redriven() {
+    let queue = queue().await;
+    let new = [given_up("a", Some(5)), given_up("b", None)];
+    assert_eq!(queue.enqueue_dead(&new).await.unwrap(), vec![Enqueued::Enqueued; 2]);
+    assert_sound(&queue).await;
+    let letters = queue.dead_letters(None, 10).await.unwrap();
+    assert_eq!(letters.iter().map(|letter| letter.id.clone().unwrap()).collect::<Vec<_>>(), [id("a"), id("b")]);
+    let hour = letters[0].at.elapsed().unwrap().as_secs();
+    assert!((3_599..3_660).contains(&hour), "{hour}");
+    assert_eq!((letters[0].attempts, letters[0].consumer.as_str()), (4, ""));
+    let found = queue.find(&id("a")).await.unwrap().unwrap();
+    assert_eq!(found.state, State::Failed { reason: "over there".to_owned() });
+    assert_eq!((found.job.payload(), found.job.head.attempts), (&b"from elsewhere"[..], 4));
+    let totals = queue.counts().await.unwrap().totals;
+    assert_eq!((totals.get("failed"), totals.get("enqueued")), (None, None), "neither happened here");
+
+    assert_eq!(redrive_all(&queue).await.redriven, 2);
+    let counts = queue.counts().await.unwrap();
+    assert_eq!((counts.prioritized, counts.failed), (2, 0), "with the priority it had");
+    assert_sound(&queue).await;
+}
+
+#[tokio::test]
+async fn a_job_that_was_given_up_elsewhere_replaces_only_an_older_dead_one() {
+    let queue = queue().await;
+    queue.enqueue_dead(&[given_up("dead", Some(5))]).await.unwrap();
+    add(&queue, "living").await;
+    connection(&queue).await.hset::<_, _, _, ()>(queue.keys().job(&id("foreign")), "a", "b").await.unwrap();
+    for (job, version, wanted) in [
+        ("dead", Some(4), Enqueued::Duplicate),
+        ("dead", Some(5), Enqueued::Duplicate),
+        ("dead", None, Enqueued::Duplicate),
+        ("dead", Some(6), Enqueued::Enqueued),
+        ("living", Some(u64::MAX), Enqueued::Duplicate),
+        ("living", None, Enqueued::Duplicate),
+    ] {
+        assert_eq!(queue.enqueue_dead(&[given_up(job, version)]).await.unwrap(), [wanted], "{job} {version:?}");
+    }
+    let refused = queue.enqueue_dead(&[given_up("foreign", None), given_up("new", None)]).await.unwrap();
+    assert!(matches!(&refused[..], [Enqueued::Refused(reason), Enqueued::Enqueued] if reason.contains("WRONGTYPE")));
+    connection(&queue).await.del::<_, ()>(queue.keys().job(&id("foreign"))).await.unwrap();
+    assert_eq!(queue.dead_letters(None, 10).await.unwrap().len(), 2, "the older letter is gone");
     assert_sound(&queue).await;
 }

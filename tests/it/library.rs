@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, process::Command, sync::Arc, time::Duration};
 
-use feedmill::{Job, Keep, NewJob, Outage, Outcome, Queue, QueueOptions, Redis, Worker, queue::find::State};
+use feedmill::{
+    Job, Keep, NewJob, Outage, Outcome, Queue, QueueOptions, Redis, Worker,
+    queue::{find::State, schedulers::Upsert},
+    schedule::{Definition, Repeat},
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -125,4 +129,43 @@ fn the_examples_add_jobs_and_work_on_them() {
     }
     assert_eq!(sent.lines().count(), 4, "{sent}");
     assert!(sent.starts_with("sent to cy@"), "the one with a priority comes first: {sent}");
+}
+
+#[test]
+fn the_example_of_a_scheduler_adds_its_jobs_and_ends_with_the_last() {
+    let redis = OwnRedis::start(&[]);
+    for _ in 0..2 {
+        let printed = example("scheduler", &redis.url());
+        let lines: Vec<&str> = printed.lines().collect();
+        assert_eq!(lines.len(), 3, "{printed}");
+        assert!(lines.iter().all(|line| line.starts_with("stock (repeat:stock:")), "{printed}");
+    }
+}
+
+#[tokio::test]
+async fn a_typed_scheduler_gives_its_jobs_what_its_template_has() {
+    let queue = sums().await;
+    let definition = Definition {
+        immediately: true,
+        no_overlap: true,
+        limit: Some(1),
+        ..Definition::new(Repeat::cron("@yearly", None).unwrap())
+    };
+    let template = || NewJob::anonymous(Sum { a: 1, b: 2 }).name("sum").priority(7).attempts(2);
+    let (upserted, slot) = queue.upsert_scheduler("s", &definition, template()).await.unwrap();
+    assert_eq!(upserted, Upsert::Created);
+    assert_eq!(queue.upsert_scheduler("s", &definition, template()).await.unwrap(), (Upsert::Unchanged, slot));
+    let (sent, mut received) = mpsc::channel(1);
+    let shutdown = CancellationToken::new();
+    let worker = Worker::new(&queue, move |job: Job<Sum>| {
+        let sent = sent.clone();
+        async move { sent.send(job).await.unwrap() }
+    });
+    let running = tokio::spawn(worker.run(shutdown.clone()));
+    let job = received.recv().await.unwrap();
+    assert_eq!((job.id, job.data, job.name.as_deref()), (id("repeat:s"), Sum { a: 1, b: 2 }, Some("sum")));
+    assert_eq!((job.attempt, job.priority), (1, 7));
+    shutdown.cancel();
+    running.await.unwrap();
+    assert_eq!(queue.untyped().count_schedulers().await.unwrap(), 0, "it has had its job");
 }

@@ -19,7 +19,9 @@ mod groups;
 mod priorities;
 mod backoff;
 mod dead_letter;
+mod operate;
 mod schedulers;
+mod schedule_loop;
 mod consumers;
 mod worker;
 mod library;
@@ -40,5 +42,7 @@ mod embedded;
 mod metrics;
 
 mod cli;
+mod schedulers_cli;
+mod migrate;
 mod http_api;
 mod demo;

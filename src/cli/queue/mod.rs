@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::limit::{self, LimitArgs};
 use super::{Globals, UsageError, output};
-use crate::job::{Job, JobId};
+use crate::job::JobId;
 use crate::pipeline::Queues;
 use crate::queue::Queue;
 use crate::queue::counts::Counts;
@@ -128,7 +128,7 @@ pub(super) async fn run(globals: &Globals, command: QueueCommand) -> anyhow::Res
 }
 
 /// The queue that was named: any of the registry; the import queue when none was named.
-async fn chosen(queues: &Queues, args: &QueueArgs) -> anyhow::Result<Queue> {
+pub(super) async fn chosen(queues: &Queues, args: &QueueArgs) -> anyhow::Result<Queue> {
     let Some(name) = args.queue.as_deref() else { return Ok(queues.import.clone()) };
     if let Some(queue) = queues.named(name).await? {
         return Ok(queue);
@@ -214,7 +214,7 @@ async fn show(queue: &Queue, args: &ShowArgs) -> anyhow::Result<()> {
     for (name, value) in rows {
         output::line(&format!("{name:<12}{value}"))?;
     }
-    let payload = serde_json::to_string_pretty(&payload_json(&found.job))?;
+    let payload = serde_json::to_string_pretty(&payload_json(found.job.payload()))?;
     if args.full || payload.len() <= PREVIEW_BYTES {
         output::line(&format!("payload\n{payload}"))
     } else {
@@ -240,15 +240,15 @@ fn job_json(found: &Found) -> serde_json::Value {
         "reason": reason,
         "lastError": found.failure.as_ref().map(|failure| &failure.reason),
         "import": found.job.head.import.map(|import| import.to_string()),
-        "payload": payload_json(&found.job),
+        "payload": payload_json(found.job.payload()),
     })
 }
 
 /// The payload as JSON: items are MessagePack, fetch tasks are JSON; anything else is shown as text.
-fn payload_json(job: &Job) -> serde_json::Value {
-    serde_json::from_slice(job.payload())
-        .or_else(|_| rmp_serde::from_slice(job.payload()).map_err(|_| ()))
-        .unwrap_or_else(|()| String::from_utf8_lossy(job.payload()).into_owned().into())
+pub(super) fn payload_json(payload: &[u8]) -> serde_json::Value {
+    serde_json::from_slice(payload)
+        .or_else(|_| rmp_serde::from_slice(payload).map_err(|_| ()))
+        .unwrap_or_else(|()| String::from_utf8_lossy(payload).into_owned().into())
 }
 
 /// Walks the dead letters that are there now. What dies again meanwhile is newer and is not met.

@@ -40,7 +40,7 @@ for i = OWN_KEYS, #KEYS do
       if EVENTS_MAX > 0 and (reason ~= '' or ALL_EVENTS) then
         event('delayed', id, 'delay', whole(due), 'failedReason', reason)
       end
-      redis.call('SETRANGE', key, 0, 'd' .. NO_ENTRY .. string.char(attempts))
+      redis.call('SETRANGE', key, '0', 'd' .. NO_ENTRY .. string.char(attempts))
       leave_group(head)
       delay(id, due)
     end

@@ -30,7 +30,7 @@ local last = redis.call('HGET', meta, 'last_version')
 local version = struct.pack('>I8', math.max(us, last and struct.unpack('>I8', last) + 1 or 0))
 redis.call('HSET', meta, 'last_version', version)
 if redis.call('SETRANGE', seen, 8, version) == 16 then
-  redis.call('SETRANGE', seen, 0, map_front)
+  redis.call('SETRANGE', seen, '0', map_front)
 end
 redis.call('PEXPIRE', seen, lifetime)
 redis.call('HSET', feed, 'last_fetch', math.floor(us / 1000), 'current_import', import_id)

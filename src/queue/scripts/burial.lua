@@ -6,7 +6,7 @@ local function bury(key, head, id, reason, attempts, consumer, exhausted, listed
   local now = now_ms()
   local letter = redis.call('XADD', K.dead, '*', 'id', id, 'reason', reason, 'attempts', attempts,
     'at', whole(now), 'consumer', consumer)
-  redis.call('SETRANGE', key, 0, 'f' .. packed(letter) .. string.char(attempts))
+  redis.call('SETRANGE', key, '0', 'f' .. packed(letter) .. string.char(attempts))
   local first = first_failure(redis.call('HGET', K.failures, id), now)
   redis.call('HSET', K.failures, id, cmsgpack.pack({first, now, reason}))
   if EVENTS_MAX > 0 then

@@ -6,14 +6,15 @@
 -- KEYS  1-12 as queue.lua · 13… job:<id> (string)
 -- ARGV  1-4 as queue.lua · 5 "remove" or "keep": what happens to jobs that do not say it themselves · 6 most completed jobs
 --       kept (-1: no limit) · 7 longest time they are kept (ms; -1: no limit)
---       then per job: entry id · place and entry id (11 bytes) · version worked on (8 bytes) · id · ending: what the import
+--       then per job: entry id · place and entry id (11 bytes) · version worked on (8 bytes) · ending: what the import
 --       counts ("inserted", "updated", "stale", or empty), or MessagePack [that, "remove" or "keep" or nil, most kept or nil,
 --       longest kept (ms) or nil, result or nil, deduplication id to free or nil]
 -- Returns one letter per job: D done · C changed, runs again · L lost
 -- At most 256 jobs a call.
 
 local keep_default, count_default, age_default = ARGV[OWN_ARGS], tonumber(ARGV[OWN_ARGS + 1]), tonumber(ARGV[OWN_ARGS + 2])
-local FIRST_ARG, ARGS = OWN_ARGS + 3, 5
+local FIRST_ARG, ARGS = OWN_ARGS + 3, 4
+local ID_AT = #JOB + 1
 local TRIMMED_MAX = 256
 
 local statuses, gone, healed, changes = {}, {}, {}, {}
@@ -21,11 +22,12 @@ local n_done, n_kept, count_kept, age_kept = 0, 0, count_default, age_default
 local met = {} -- a job that was delivered twice (the group was created anew) counts once
 for i = OWN_KEYS, #KEYS do
   local key, at = KEYS[i], FIRST_ARG + (i - OWN_KEYS) * ARGS
-  local entry, ref, version, id, ending = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local entry, ref, version, ending = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local head = read_head(key)
   local status = 'L'
   if not met[key] and holds(head, ref) then
     met[key] = true
+    local id = string.sub(key, ID_AT)
     leave_lane(string.sub(ref, 1, 1), entry)
     if string.sub(head, 14, 21) ~= version then
       status = 'C'
@@ -52,7 +54,7 @@ for i = OWN_KEYS, #KEYS do
       if keep == 'keep' then
         local now = whole(now_ms())
         n_kept = n_kept + 1
-        redis.call('SETRANGE', key, 0, 'c' .. NO_ENTRY)
+        redis.call('SETRANGE', key, '0', 'c' .. NO_ENTRY)
         redis.call('ZADD', K.completed, now, id)
         redis.call('HSET', LOG .. id, 'finished', now)
         redis.call('PERSIST', LOG .. id)

@@ -10,10 +10,10 @@
 --
 -- KEYS  1-12 as queue.lua · 13 seen map of the feed (string; any key of the queue for plain adds) · 14… job:<id> (string)
 -- ARGV  1-4 as queue.lua · 5 "item" or "add" · 6 version of the fetch (8 bytes, empty for plain adds) · 7 import (8 bytes)
---       then per job: id · version (8 bytes; empty: now) · class ("new" or "changed": what the fetch took it for) · record
---       for the seen map (16 bytes or empty) · envelope · extras as in a head, length first (or empty) · options: MessagePack
---       [delay (ms), attempts made, deduplication or nil] (or empty); deduplication: [id, ttl (ms; 0: as long as the job
---       lives), extend, replace, keep_last]
+--       then per job: value: 29 bytes of 0, the length of the extras, the extras, the envelope · version (8 bytes; empty:
+--       that of the fetch, or now) · for an item, "n" if the fetch took it for new, "c" for changed, and its record for the
+--       seen map (16 bytes); else empty · options: MessagePack [delay (ms), attempts made, deduplication or nil] (or empty);
+--       deduplication: [id, ttl (ms; 0: as long as the job lives), extend, replace, keep_last]
 -- Returns {statuses, note…}: one letter per job, and a note for each X and P, in their order:
 --         E enqueued · C changed · D duplicate · P deduplicated (note: id of the job that holds the deduplication id)
 --         · X refused (note: the error);
@@ -23,7 +23,8 @@
 
 local seen = KEYS[OWN_KEYS]
 local mode, fetch_version, import = ARGV[OWN_ARGS], ARGV[OWN_ARGS + 1], ARGV[OWN_ARGS + 2]
-local FIRST_KEY, FIRST_ARG, ARGS = OWN_KEYS + 1, OWN_ARGS + 3, 7
+local FIRST_KEY, FIRST_ARG, ARGS = OWN_KEYS + 1, OWN_ARGS + 3, 4
+local ID_AT = #JOB + 1
 
 local known_version = ''
 if fetch_version ~= '' then
@@ -37,6 +38,9 @@ end
 local statuses, notes, records, changes = {}, {}, {}, {}
 local n_enqueued, n_changed, n_duplicate, n_deduplicated = 0, 0, 0, 0
 local clock = now_us()
+local now_version, NO_OPTIONS = struct.pack('>I8', clock), {0, 0}
+local has_version = mode == 'item'
+local default_version = has_version and fetch_version or now_version
 local arrival = clock
 
 -- What a job counted for will not settle any more.
@@ -47,7 +51,7 @@ end
 
 -- Whether another job holds the deduplication id of this one; then returns that job's id. Else the id is this job's from now
 -- on. Without a ttl it is held as long as the job lives, which is looked up here: an id whose job is gone blocks nobody.
-local function deduplicate(id, version, envelope, options)
+local function deduplicate(id, version, value, options)
   local key, ttl, extend, replace, keep_last = DEDUP .. options[1], options[2], options[3], options[4], options[5]
   local owner = redis.call('GET', key)
   if owner then
@@ -73,7 +77,7 @@ local function deduplicate(id, version, envelope, options)
         end
         if lives and keep_last and is_active(head) then -- its worker's settle puts it back, as for any newer version
           redis.call('SET', owner_key, string.sub(head, 1, 11) .. UNTRIED .. string.sub(head, 13, 13) .. version
-            .. string.sub(head, 22) .. envelope)
+            .. string.sub(head, 22) .. string.sub(value, HEAD_LAST + 2 + string.byte(value, HEAD_LAST + 1)))
         end
         return owner
       end
@@ -86,38 +90,64 @@ local function deduplicate(id, version, envelope, options)
   end
 end
 
-note_earliest_due()
-for i = FIRST_KEY, #KEYS do
-  local key, at = KEYS[i], FIRST_ARG + (i - FIRST_KEY) * ARGS
-  local id, version, class, record, envelope = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local extra, options = ARGV[at + 5], ARGV[at + 6]
-  local unversioned = version == ''
-  if unversioned then
-    version = struct.pack('>I8', clock)
+-- Priority and group of a value's extras.
+local function extras_of(value)
+  local length = string.byte(value, HEAD_LAST + 1)
+  if length == 0 then
+    return 0, ''
   end
-  options = options ~= '' and cmsgpack.unpack(options) or {0, 0}
-  local head, err = read_head(key)
-  local place = head and string.sub(head, 1, 1)
-  local status
+  return struct.unpack('>I4', string.sub(value, HEAD_LAST + 2, HEAD_LAST + 5)),
+    string.sub(value, HEAD_LAST + 6, HEAD_LAST + 1 + length)
+end
+
+-- What becomes of a job whose key is there already, or which has options: the table above. Returns E, C, D or X; T where
+-- something ended is taken over (E in the end).
+local function judge(head, err, id, version, unversioned)
   if err then
-    status = 'X'
-    notes[#notes + 1] = err
+    return 'X'
   elseif not head then
-    status = 'E'
-  elseif not stands(head, id) then -- a guard without a job: what it counted for will never settle
-    status = 'E'
+    return 'E'
+  end
+  local place = string.sub(head, 1, 1)
+  local is_newer_one = not unversioned and is_newer(version, string.sub(head, 14, 21))
+  if not stands(head, id) then -- a guard without a job: what it counted for will never settle
     if place ~= 'f' and place ~= 'c' then
       supersede(head)
     end
+    return 'E'
   elseif place == 'f' then -- its import has counted it as failed already
-    status = (unversioned or is_newer(version, string.sub(head, 14, 21))) and 'T' or 'D'
+    return (unversioned or is_newer_one) and 'T' or 'D'
   elseif place == 'c' then
-    status = (not unversioned and is_newer(version, string.sub(head, 14, 21))) and 'T' or 'D'
-  else
-    status = (not unversioned and is_newer(version, string.sub(head, 14, 21))) and 'C' or 'D'
+    return is_newer_one and 'T' or 'D'
   end
+  return is_newer_one and 'C' or 'D'
+end
 
-  local owner = (status == 'E' or status == 'T') and options[3] and deduplicate(id, version, envelope, options[3])
+local delays = false
+for i = FIRST_KEY, #KEYS do
+  local key, at = KEYS[i], FIRST_ARG + (i - FIRST_KEY) * ARGS
+  local id, value, version, record, options =
+    string.sub(key, ID_AT), ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local unversioned = version == '' and not has_version
+  if version == '' then
+    version = default_version
+  end
+  local status, head, err
+  -- Most jobs are nowhere yet: one command finds that out and writes the value. A call that dies behind it leaves a guard
+  -- without a job.
+  local is_written = options == '' and redis.call('SETNX', key, value) == 1
+  if is_written then
+    status = 'E'
+  else
+    head, err = read_head(key)
+    status = judge(head, err, id, version, unversioned)
+    if err then
+      notes[#notes + 1] = err
+    end
+  end
+  options = options ~= '' and cmsgpack.unpack(options) or NO_OPTIONS
+
+  local owner = options[3] and (status == 'E' or status == 'T') and deduplicate(id, version, value, options[3])
   if owner then
     status = 'P'
     notes[#notes + 1] = owner
@@ -132,18 +162,25 @@ for i = FIRST_KEY, #KEYS do
         status = 'E'
       end
     end
-    extra = extra ~= '' and extra or '\0'
+    if not is_written then
+      redis.call('SET', key, value)
+    end
     local front
     if options[1] > 0 then
+      if not delays then
+        delays = true
+        note_earliest_due()
+      end
       front = 'd' .. NO_ENTRY
       delay(id, math.ceil(clock / 1000) + options[1])
-    elseif extra == '\0' then
+    elseif string.byte(value, HEAD_LAST + 1) == 0 then
       front = 's' .. add_entry(K.stream, id)
     else
+      local priority, group = extras_of(value)
       arrival = arrival + 1
-      front = enter(id, struct.unpack('>I4', string.sub(extra, 2, 5)), string.sub(extra, 6), arrival)
+      front = enter(id, priority, group, arrival)
     end
-    redis.call('SET', key, front .. string.char(options[2]) .. '\0' .. version .. import .. extra .. envelope)
+    redis.call('SETRANGE', key, '0', front .. string.char(options[2]) .. '\0' .. version .. import)
     n_enqueued = n_enqueued + 1
     if ALL_EVENTS then
       event('added', id)
@@ -155,7 +192,8 @@ for i = FIRST_KEY, #KEYS do
     end
   elseif status == 'C' then
     local front, extra_kept = string.sub(head, 1, 11), string.sub(head, HEAD_LAST + 1)
-    if place == 'd' then
+    local envelope = string.sub(value, HEAD_LAST + 2 + string.byte(value, HEAD_LAST + 1))
+    if string.sub(head, 1, 1) == 'd' then
       local priority, group = extras(head)
       redis.call('ZREM', K.delayed, id)
       arrival = arrival + 1
@@ -171,8 +209,8 @@ for i = FIRST_KEY, #KEYS do
 
   if status == 'E' or status == 'C' then
     count(changes, import, 'open', 1)
-    count(changes, import, (status == 'E' and class == 'new') and 'new' or 'changed', 1)
-    records[#records + 1] = record
+    count(changes, import, (status == 'E' and string.sub(record, 1, 1) ~= 'c') and 'new' or 'changed', 1)
+    records[#records + 1] = string.sub(record, 2)
   elseif status == 'D' then
     count(changes, import, 'duplicate', 1)
     n_duplicate = n_duplicate + 1

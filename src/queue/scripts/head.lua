@@ -7,7 +7,7 @@
 
 local GROUP = 'workers' -- the one consumer group of a work stream
 local HEAD_LAST = 29
-local HEAD_READ = 93 -- far enough for most groups
+local HEAD_READ = '93' -- far enough for most groups; as text, since Redis turns each number of a call into text first
 local NO_ENTRY = string.rep('\0', 10)
 local NO_IMPORT = string.rep('\0', 8)
 local UNTRIED = '\0' -- attempts of a job that starts afresh
@@ -47,7 +47,7 @@ end
 
 -- The head in a job's key with its extras; false when there is none, an error text when the key is of another type.
 local function read_head(key)
-  local head = redis.pcall('GETRANGE', key, 0, HEAD_READ)
+  local head = redis.pcall('GETRANGE', key, '0', HEAD_READ)
   if type(head) == 'table' then
     return false, head.err
   end
@@ -55,8 +55,8 @@ local function read_head(key)
     return false
   end
   local last = HEAD_LAST + string.byte(head, HEAD_LAST + 1)
-  if last > HEAD_READ then
-    head = redis.call('GETRANGE', key, 0, last)
+  if last > tonumber(HEAD_READ) then
+    head = redis.call('GETRANGE', key, '0', last)
   end
   return #head > last and string.sub(head, 1, last + 1)
 end

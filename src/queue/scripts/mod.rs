@@ -49,6 +49,7 @@ scripts! {
     BACK_OFF = ["head", "queue", "placing"] "back_off";
     PROMOTE = ["head", "queue", "placing"] "promote";
     BURY = ["head", "queue", "imports", "placing", "burial", "envelope", "forgetting", "discarding"] "bury";
+    ENQUEUE_DEAD = ["head", "queue", "imports", "placing"] "enqueue_dead";
     BURY_ENTRY = ["head", "queue", "imports", "placing", "burial"] "bury_entry";
     REDRIVE = ["head", "queue", "imports", "placing", "revival"] "redrive";
     RETRY = ["head", "queue", "imports", "placing", "states", "revival"] "retry";
@@ -84,6 +85,10 @@ scripts! {
     DUE_SCHEDULERS = ["head"] "due_schedulers";
     FIRE = ["head", "queue", "imports", "placing"] "fire";
     RESCHEDULE = [] "reschedule";
+    UPSERT_SCHEDULER = ["head"] "upsert_scheduler";
+    FIND_SCHEDULER = ["head"] "find_scheduler";
+    LIST_SCHEDULERS = [] "list_schedulers";
+    REMOVE_SCHEDULER = [] "remove_scheduler";
 }
 
 /// One invocation of a script.

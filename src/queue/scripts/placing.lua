@@ -12,17 +12,37 @@ local LANES = {s = K.stream, p = K.prioritized_active}
 local PRIORITY_STEP = 4294967296 -- a score is priority × this + arrival
 local LARGEST_EXACT = 9007199254740992 -- of the whole numbers that a score can hold
 
+local added_ms, added_seq, added_ms_bytes = {}, {}, {} -- by stream: the entry that this call added last
+
 -- Adds an entry for a job to the tail of a stream; returns its id as the 10 bytes of a head. Once a client has added an entry
 -- with an enormous id of its own, Redis numbers on from there, and no head could name the entries: then nothing is added, and
 -- the call fails.
+--
+-- Redis numbers the first entry of a call; the others follow from it, which saves taking each id apart.
 local function add_entry(stream, id)
+  local seq = added_seq[stream]
+  if seq then
+    seq = seq + 1
+    redis.call('XADD', stream, added_ms[stream] .. '-' .. seq, 'id', id)
+    added_seq[stream] = seq
+    return added_ms_bytes[stream] .. struct.pack('>I4', seq)
+  end
   local entry = redis.call('XADD', stream, '*', 'id', id)
   local ref = packed(entry)
   if unpacked(ref) ~= entry then
     redis.call('XDEL', stream, entry)
     error('entry id ' .. entry .. ' is beyond what a head can name: a client added an entry with an id of its own')
   end
+  local ms
+  ms, seq = string.match(entry, '^(%d+)-(%d+)$')
+  added_ms[stream], added_seq[stream], added_ms_bytes[stream] = ms, tonumber(seq), string.sub(ref, 1, 6)
   return ref
+end
+
+-- Adds an entry that is no job's: a plain producer's, with these fields and values.
+local function add_plain_entry(stream, ...)
+  redis.call('XADD', stream, '*', ...)
+  added_seq[stream] = nil -- the next one does not follow from the last of ours any more
 end
 
 local function has_entry(stream, bytes)
@@ -153,7 +173,7 @@ end
 
 -- Puts a job back to waiting that kept its room in its group. `attempts` (one byte) replaces the count.
 local function put_back(key, id, head, attempts)
-  redis.call('SETRANGE', key, 0, wait(id, (extras(head))) .. (attempts or ''))
+  redis.call('SETRANGE', key, '0', wait(id, (extras(head))) .. (attempts or ''))
 end
 
 -- Notes that a job gave up its room in its group.
@@ -181,7 +201,7 @@ local function unpark(group, n)
       if not head then
         bury_lost(ids[i], err)
       elseif string.sub(head, 1, 1) == 'g' then -- else it stands elsewhere and this is a leftover
-        redis.call('SETRANGE', key, 0, wait(ids[i], (extras(head))))
+        redis.call('SETRANGE', key, '0', wait(ids[i], (extras(head))))
         members[group] = n_members(group) + 1
         n_unparked = n_unparked + 1
       end

@@ -18,7 +18,7 @@ for _, id in ipairs(ids) do
   local head, err = read_head(key)
   if head and string.sub(head, 1, 1) == 'd' then
     local priority, group = extras(head)
-    redis.call('SETRANGE', key, 0, enter(id, priority, group, (struct.unpack('>I8', string.sub(head, 14, 21)))))
+    redis.call('SETRANGE', key, '0', enter(id, priority, group, (struct.unpack('>I8', string.sub(head, 14, 21)))))
     n_moved = n_moved + 1
     if ALL_EVENTS then event('waiting', id, 'prev', 'delayed') end
   elseif not head then

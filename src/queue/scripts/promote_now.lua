@@ -16,7 +16,7 @@ for i = OWN_KEYS, #KEYS do
     status = 'M'
     redis.call('ZREM', K.delayed, id)
     local priority, group = extras(head)
-    redis.call('SETRANGE', key, 0, enter(id, priority, group, (struct.unpack('>I8', string.sub(head, 14, 21)))))
+    redis.call('SETRANGE', key, '0', enter(id, priority, group, (struct.unpack('>I8', string.sub(head, 14, 21)))))
     if ALL_EVENTS then event('waiting', id, 'prev', 'delayed') end
   elseif not head and redis.call('ZREM', K.delayed, id) == 1 then
     status = 'B'

@@ -23,7 +23,7 @@ local function revive(key, id, head, arrival)
   end
   local priority, group = extras(head)
   -- stalls start afresh as well
-  redis.call('SETRANGE', key, 0, enter(id, priority, group, arrival) .. UNTRIED .. '\0')
+  redis.call('SETRANGE', key, '0', enter(id, priority, group, arrival) .. UNTRIED .. '\0')
   if ALL_EVENTS then event('waiting', id, 'prev', is_dead and 'failed' or 'completed') end
 end
 

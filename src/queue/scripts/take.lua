@@ -147,7 +147,7 @@ end
 -- A job that is over the limit of its group gives up its room and is parked, in front of what came later.
 local function park_again(id, key, head, priority, group)
   members[group] = n_members(group) - 1
-  redis.call('SETRANGE', key, 0, park(id, priority, group, (struct.unpack('>I8', string.sub(head, 14, 21)))))
+  redis.call('SETRANGE', key, '0', park(id, priority, group, (struct.unpack('>I8', string.sub(head, 14, 21)))))
   n_parked_again = n_parked_again + 1
 end
 
@@ -173,7 +173,7 @@ local function move_to_lane(n)
         if checks_groups and group ~= '' and not may_start(group) then
           park_again(id, key, head, priority, group)
         else
-          redis.call('SETRANGE', key, 0, 'p' .. add_entry(K.prioritized_active, id))
+          redis.call('SETRANGE', key, '0', 'p' .. add_entry(K.prioritized_active, id))
           n_moved = n_moved + 1
         end
       end

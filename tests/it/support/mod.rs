@@ -5,6 +5,7 @@ use std::{
     thread,
 };
 
+pub(crate) mod bullmq;
 pub(crate) mod eventually;
 pub(crate) mod feed_server;
 pub(crate) mod http;
@@ -17,6 +18,7 @@ pub(crate) mod wait;
 
 pub(crate) mod audit;
 pub(crate) mod jobs;
+pub(crate) mod schedulers;
 pub(crate) mod workers;
 
 use servers::SharedServers;
