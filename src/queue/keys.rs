@@ -10,6 +10,7 @@
 //! | `:prioritized:active` | stream | those of them that a worker has: every entry is pending |
 //! | `:job:<id>` | string | guard and job in one: head, envelope |
 //! | `:groups` | hash | group → its jobs that are not parked |
+//! | `:groups:held` | zset | groups that are held up, by until when (ms) |
 //! | `:parked:<group>` | zset | jobs of a group that have no room in the stream, by arrival (µs) |
 //! | `:parked` | zset | groups that have parked jobs, by name |
 //! | `:delayed` | zset | job id by due time (ms) |
@@ -61,6 +62,7 @@ pub struct Keys {
     prioritized: String,
     prioritized_active: String,
     groups: String,
+    held_groups: String,
     completed: String,
     limiter: String,
     wake: String,
@@ -101,6 +103,7 @@ impl Keys {
             prioritized: key("prioritized"),
             prioritized_active: key("prioritized:active"),
             groups: key("groups"),
+            held_groups: key("groups:held"),
             completed: key("completed"),
             limiter: key("limiter"),
             wake: key("wake"),
@@ -208,6 +211,11 @@ impl Keys {
     /// Jobs of each group that are not parked (hash).
     pub fn groups(&self) -> &str {
         &self.groups
+    }
+
+    /// Groups that are held up (zset).
+    pub fn held_groups(&self) -> &str {
+        &self.held_groups
     }
 
     /// Jobs of a group that have no room in the stream (zset).

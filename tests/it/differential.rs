@@ -75,8 +75,7 @@ const LONG: Duration = Duration::from_hours(2);
 /// How far two clocks readings in one step may be apart on a loaded machine.
 const STEP: Duration = Duration::from_mins(1);
 /// The states both count.
-const STATES: [&str; 7] =
-    ["active", "completed", "delayed", "failed", "prioritized", "waiting", "waiting-children"];
+const STATES: [&str; 7] = ["active", "completed", "delayed", "failed", "prioritized", "waiting", "waiting-children"];
 
 /// One queue in both.
 struct Pair {
@@ -439,7 +438,8 @@ impl Pair {
             Op::Add(..) => theirs.retain(|event| event.1 != "removed"),
             // STALLED_OVER_THE_LIMIT: the next worker failed it, as an attempt.
             Op::TakeAll => {
-                let late: Vec<String> = theirs.iter().filter(|event| doomed(event)).map(|event| event.0.clone()).collect();
+                let late: Vec<String> =
+                    theirs.iter().filter(|event| doomed(event)).map(|event| event.0.clone()).collect();
                 let ends = ["failed", "retries-exhausted"];
                 theirs.retain(|event| !late.contains(&event.0) || !ends.contains(&event.1.as_str()));
                 theirs.retain(|event| late.is_empty() || event.1 != "drained");

@@ -14,6 +14,9 @@ mod adding;
 mod delivery;
 mod claim;
 mod pause;
+mod limits;
+mod groups;
+mod priorities;
 mod backoff;
 mod dead_letter;
 mod operate;
@@ -36,6 +39,7 @@ mod crash;
 mod outage;
 mod ending;
 mod schedules;
+mod shared_out;
 mod embedded;
 mod metrics;
 

@@ -16,6 +16,7 @@ local OWN_KEYS, OWN_ARGS = 13, 5 -- where those of the script begin
 local JOB, PARKED, LOG, DEDUP, IMPORT = PREFIX .. 'job:', PREFIX .. 'parked:', PREFIX .. 'log:', PREFIX .. 'dedup:',
   PREFIX .. 'import:'
 local PARKED_GROUPS = PREFIX .. 'parked' -- zset: the groups that have parked jobs, in the order of their names
+local HELD = PREFIX .. 'groups:held' -- groups that are held up, by until when (ms)
 
 -- Writes an event: what happened to which job, and more fields.
 local function event(name, id, ...)
