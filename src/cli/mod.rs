@@ -18,6 +18,7 @@ mod schedulers;
 mod serve;
 mod up;
 mod worker;
+mod workers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -94,6 +95,7 @@ enum Command {
     /// Look at, make and remove jobs that are added again and again
     #[command(subcommand)]
     Schedulers(schedulers::SchedulersCommand),
+    Workers(workers::WorkersArgs),
     /// Take over the jobs of another system
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
@@ -139,6 +141,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Parse(args) => Ok(parse::run(&args)),
         Command::Import(command) => import::run(&globals, command).await,
         Command::Queue(command) => queue::run(&globals, command).await,
+        Command::Workers(args) => workers::run(&globals, args).await,
         Command::Schedulers(command) => schedulers::run(&globals, command).await,
         Command::Migrate(command) => migrate::run(&globals, command).await,
         Command::Config(command) => config::run(&globals, command),
@@ -159,6 +162,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
             error,
             QueueError::Url { .. }
                 | QueueError::Name { .. }
+                | QueueError::Cursor(_)
                 | QueueError::SchedulerId(_)
                 | QueueError::Definition(_)
                 | QueueError::Priority { .. }

@@ -7,6 +7,9 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
+/// Columns that a table takes.
+pub(super) const WIDTH: usize = 80;
+
 /// Prints `error: …` to stderr.
 pub(super) fn error_line(text: &str) {
     // One error is one line, or one line per problem of a configuration.
@@ -31,6 +34,14 @@ pub(super) fn aside(text: &str) {
 /// Prints a line to stdout.
 pub(super) fn line(text: &str) -> anyhow::Result<()> {
     writeln!(io::stdout(), "{text}").or_else(super::stdout_failed)
+}
+
+/// As [`line`], for output that goes on: false when nobody reads it any more.
+pub(super) fn goes_on(text: &str) -> anyhow::Result<bool> {
+    match writeln!(io::stdout(), "{text}") {
+        Ok(()) => Ok(true),
+        Err(error) => super::stdout_failed(error).map(|()| false),
+    }
 }
 
 /// Prints a value as JSON, indented.
@@ -58,6 +69,39 @@ pub(super) fn table<const N: usize>(
     }
     let text: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     line(&text.join("\n"))
+}
+
+/// Cuts the last column so that no row is wider than [`WIDTH`].
+pub(super) fn fitting<const N: usize>(header: [&str; N], mut rows: Vec<[String; N]>) -> Vec<[String; N]> {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0).max(header[column].chars().count())
+    };
+    let others: usize = (0..N - 1).map(|column| width(column) + 2).sum();
+    for row in &mut rows {
+        row[N - 1] = shortened(&row[N - 1], WIDTH.saturating_sub(others).max(header[N - 1].len()));
+    }
+    rows
+}
+
+/// The front of a text that is longer than so many characters.
+pub(super) fn shortened(text: &str, chars: usize) -> String {
+    if text.chars().count() <= chars {
+        return text.to_owned();
+    }
+    text.chars().take(chars - 1).chain(['…']).collect()
+}
+
+/// A text without what would break a line, or speak to a terminal.
+pub(super) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A span in its two largest units.
+pub(super) fn span(span: Duration) -> String {
+    let whole = if span < Duration::from_secs(1) { span } else { Duration::from_secs(span.as_secs()) };
+    let text = humantime::format_duration(Duration::from_millis(whole.as_millis() as u64)).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
 /// A time to the second, in UTC.

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::output::shortened;
 use super::queue::input::{duration, payload_for, read_payload};
 use super::queue::{QueueArgs, chosen, payload_json};
 use super::{Globals, UsageError, output};
@@ -16,8 +17,8 @@ use crate::error::chain;
 use crate::import::Payload;
 use crate::job::{Envelope, JobOptions};
 use crate::pipeline::Queues;
-use crate::queue::Queue;
-use crate::queue::schedulers::{Order, Scheduler, SchedulerCursor, Stored, StoredTemplate, Template, Upsert};
+use crate::queue::schedulers::{Scheduler, SchedulerCursor, Stored, StoredTemplate, Template, Upsert};
+use crate::queue::{Order, Queue};
 use crate::schedule::{CatchUp, Definition, Repeat};
 
 /// How much of an id a table shows.
@@ -449,11 +450,4 @@ fn at(slot_ms: Option<i64>) -> Option<Timestamp> {
 /// A slot to the second, in UTC.
 fn time(slot_ms: Option<i64>) -> String {
     output::time(at(slot_ms))
-}
-
-fn shortened(text: &str, chars: usize) -> String {
-    if text.chars().count() <= chars {
-        return text.to_owned();
-    }
-    text.chars().take(chars - 1).chain(['…']).collect()
 }

@@ -12,6 +12,7 @@
 //! payload, head and envelope together stay within the class of 640 bytes.
 
 use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{ImportId, Version};
 
@@ -55,6 +56,12 @@ pub struct EntryId {
 }
 
 impl EntryId {
+    /// When the entry was added, by the clock of Redis.
+    pub fn at(self) -> SystemTime {
+        // an id that a client chose may be beyond all time
+        UNIX_EPOCH.checked_add(Duration::from_millis(self.ms)).unwrap_or(UNIX_EPOCH)
+    }
+
     /// The id as the head holds it, or `None` when it is none that Redis would generate
     /// (a client may choose any 64-bit numbers).
     pub fn packed(self) -> Option<[u8; 10]> {

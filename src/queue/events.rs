@@ -75,13 +75,14 @@ impl Queue {
         EventReader { queue: self.clone(), after, connection: None }
     }
 
-    /// The newest events, oldest of them first; at most [`JOBS_PER_CALL_MAX`].
+    /// The newest events before `before` (`None`: of all), oldest of them first; at most [`JOBS_PER_CALL_MAX`].
     ///
     /// # Errors
     /// [`QueueError::Redis`].
-    pub async fn newest_events(&self, n: usize) -> Result<Vec<Event>, QueueError> {
+    pub async fn newest_events(&self, before: Option<EntryId>, n: usize) -> Result<Vec<Event>, QueueError> {
         let mut command = redis::cmd("XREVRANGE");
-        command.arg(self.keys().events()).arg("+").arg("-").arg("COUNT").arg(n.clamp(1, JOBS_PER_CALL_MAX));
+        let end = before.map_or_else(|| "+".to_owned(), |before| format!("({before}"));
+        command.arg(self.keys().events()).arg(end).arg("-").arg("COUNT").arg(n.clamp(1, JOBS_PER_CALL_MAX));
         let reply: redis::Value = self.ask("XREVRANGE", &command).await?;
         // as one stream of a read
         let name = redis::Value::BulkString(Vec::new());
@@ -177,7 +178,7 @@ impl EventReader {
 
     /// The event after which nothing has happened yet. From `$`, what happens between two reads would be missed.
     async fn last_event(&self) -> Result<EntryId, QueueError> {
-        let newest = self.queue.newest_events(1).await?;
+        let newest = self.queue.newest_events(None, 1).await?;
         Ok(newest.last().map_or(EntryId { ms: 0, seq: 0 }, |event| event.id))
     }
 }

@@ -1,6 +1,6 @@
 //! Lists the jobs in a state, page by page, in the time of a page however many there are.
 //!
-//! | state | upwards ([`Order::Asc`]) |
+//! | state | upwards ([`Order::Ascending`]) |
 //! |---|---|
 //! | waiting | as they will be handed out; behind them what is parked, by group and arrival |
 //! | prioritized | as they will be handed out: by priority and arrival |
@@ -23,7 +23,7 @@ use serde_bytes::ByteBuf;
 use super::dead_letter::DeadLetter;
 use super::find::{Failure, Holder, instant};
 use super::scripts::{self, Script, element};
-use super::{Queue, QueueError};
+use super::{Order, Queue, QueueError};
 use crate::job::{EntryId, Head, Job, JobId, JobOptions, Place};
 
 /// Most jobs of a page: they take Redis a millisecond or two, since each is looked up.
@@ -90,17 +90,6 @@ impl fmt::Display for ListState {
     }
 }
 
-/// Which way a list goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Order {
-    /// What comes first: the next one to be handed out or due, the one that ended first.
-    #[default]
-    Asc,
-    /// The other way round.
-    Desc,
-}
-
 /// Where a list goes on: behind a job that was on its last page. Text that a URL and a shell take as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
@@ -142,13 +131,18 @@ impl Cursor {
         self.state
     }
 
+    /// Which way it is listed.
+    pub fn order(&self) -> Order {
+        self.order
+    }
+
     pub(super) fn check(&self, state: ListState, order: Order) -> Result<(), CursorError> {
         if (self.state, self.order) == (state, order) {
             return Ok(());
         }
         let order = match self.order {
-            Order::Asc => "upwards",
-            Order::Desc => "downwards",
+            Order::Ascending => "upwards",
+            Order::Descending => "downwards",
         };
         Err(CursorError::OtherList { state: self.state, order })
     }
@@ -300,10 +294,7 @@ impl Queue {
         let Cursor { state, order, position } = cursor;
         let mut call = self.moving(&scripts::LIST, super::NO_KEYS);
         call.arg(state.name())
-            .arg(match order {
-                Order::Asc => "asc",
-                Order::Desc => "desc",
-            })
+            .arg(order.word())
             .arg(limit.clamp(1, PAGE_MAX))
             .arg(&position.0)
             .arg(&position.1)
@@ -394,16 +385,16 @@ mod tests {
     fn a_cursor_reads_back_from_its_text_whatever_the_id() {
         let id = ByteBuf::from(vec![0, 0xff, b'\'', b' ', b'#']);
         let position = Position("zset".to_owned(), "1795492693614".to_owned(), id, ByteBuf::from("g"));
-        let cursor = Cursor { state: ListState::Delayed, order: Order::Desc, position };
+        let cursor = Cursor { state: ListState::Delayed, order: Order::Descending, position };
         let text = cursor.to_string();
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{text}");
         assert_eq!(text.parse(), Ok(cursor.clone()));
         for damaged in ["", "0", "zz", &text[2..], &text[..text.len() - 2], "é0"] {
             assert_eq!(damaged.parse::<Cursor>(), Err(CursorError::Damaged), "{damaged:?}");
         }
-        assert_eq!(cursor.check(ListState::Delayed, Order::Desc), Ok(()));
-        assert!(cursor.check(ListState::Delayed, Order::Asc).is_err());
-        assert!(cursor.check(ListState::Waiting, Order::Desc).is_err());
+        assert_eq!(cursor.check(ListState::Delayed, Order::Descending), Ok(()));
+        assert!(cursor.check(ListState::Delayed, Order::Ascending).is_err());
+        assert!(cursor.check(ListState::Waiting, Order::Descending).is_err());
     }
 
     #[test]

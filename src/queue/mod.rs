@@ -66,6 +66,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use redis::aio::ConnectionManager;
 use redis::{Cmd, FromRedisValue, RedisError};
 
+use serde::{Deserialize, Serialize};
+
 pub use connection::Redis;
 pub use keys::Keys;
 use schedulers::SchedulerIdError;
@@ -87,6 +89,27 @@ const NO_KEYS: [&[u8]; 0] = [];
 
 /// Most failures that an import lists with their reasons; the rest is only counted.
 const LISTED_FAILURES_MAX: usize = 20;
+
+/// Which way a list goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// What comes first: the next one to be handed out or due, the one that ended first.
+    #[default]
+    Ascending,
+    /// The other way round.
+    Descending,
+}
+
+impl Order {
+    /// What scripts call it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Ascending => "asc",
+            Self::Descending => "desc",
+        }
+    }
+}
 
 /// What a process says about a queue; all processes should agree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

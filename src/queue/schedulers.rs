@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use super::enqueue::PRIORITY_MAX;
 use super::scripts::{self, BYTES_PER_CALL_MAX, Call, JOBS_PER_CALL_MAX, element};
-use super::{Queue, QueueError};
+use super::{Order, Queue, QueueError};
 use crate::job::head::GROUP_BYTES_MAX;
 use crate::job::{Envelope, EnvelopeError, ID_BYTES_MAX, JobId, JobIdError};
 use crate::schedule::Definition;
@@ -152,16 +152,6 @@ pub enum Upsert {
     Changed,
     /// It was like this before.
     Unchanged,
-}
-
-/// The order of a list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
-    /// Earliest slot first.
-    #[default]
-    Ascending,
-    /// Latest slot first.
-    Descending,
 }
 
 /// Where a page of a list ends: what the next one begins behind.
@@ -440,10 +430,7 @@ impl Queue {
         let limit = limit.clamp(1, JOBS_PER_CALL_MAX);
         let mut call = Call::new(&scripts::LIST_SCHEDULERS, [self.keys().schedulers()].into_iter());
         call.arg(self.keys().scheduler_prefix());
-        call.arg(match order {
-            Order::Ascending => "asc",
-            Order::Descending => "desc",
-        });
+        call.arg(order.word());
         match after {
             Some(SchedulerCursor { slot_ms, id }) => call.arg(*slot_ms).arg(id),
             None => call.arg("").arg(""),

@@ -3,8 +3,8 @@
 //! There is no index: a search costs what it looks at, so it is done in bounded steps, and whoever asks decides how long to go
 //! on. What [`super::list`] promises of jobs that stay and of jobs that move holds here too.
 
-use super::list::{Cursor, ListState, Listed, Order, PAGE_MAX, Rows};
-use super::{Queue, QueueError};
+use super::list::{Cursor, ListState, Listed, PAGE_MAX, Rows};
+use super::{Order, Queue, QueueError};
 
 /// What is looked for: all that is set must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,12 +55,12 @@ impl Queue {
     /// # Errors
     /// [`QueueError::Cursor`] when the cursor is of a list of another state, or downwards.
     pub async fn search(&self, filter: &Filter, cursor: Option<&Cursor>, limit: usize) -> Result<Matches, QueueError> {
-        let start = Cursor::start(filter.state.unwrap_or(ListState::ALL[0]), Order::Asc);
+        let start = Cursor::start(filter.state.unwrap_or(ListState::ALL[0]), Order::Ascending);
         let cursor = cursor.unwrap_or(&start);
         let state = cursor.state();
-        cursor.check(filter.state.unwrap_or(state), Order::Asc)?;
+        cursor.check(filter.state.unwrap_or(state), Order::Ascending)?;
         let Rows { rows, next } = self.rows(cursor, PAGE_MAX).await?;
-        let next = next.or_else(|| filter.state_after(state).map(|state| Cursor::start(state, Order::Asc)));
+        let next = next.or_else(|| filter.state_after(state).map(|state| Cursor::start(state, Order::Ascending)));
         let mut matches = Matches { jobs: Vec::new(), looked: 0, next };
         for (job, behind) in rows {
             matches.looked += 1;

@@ -8,7 +8,7 @@ use std::{
 use feedmill::{
     job::{EntryId, Envelope, JobId, JobOptions, Keep, Outcome},
     queue::{
-        Events, Queue, QueueError, QueueOptions, Redis, Settled,
+        Events, Order, Queue, QueueError, QueueOptions, Redis, Settled,
         claim::ClaimLimits,
         consumers::{Consumer, HEARTBEAT_LIFETIME},
         enqueue::{Deduplication, Enqueued, NewJob},
@@ -16,7 +16,7 @@ use feedmill::{
         find::State,
         groups::GroupCounts,
         limits::{Limits, Rate, SetBy},
-        list::{Cursor, CursorError, ListState, Listed, Order, Standing},
+        list::{Cursor, CursorError, ListState, Listed, Standing},
         progress::{LINE_BYTES_MAX, LINES_KEPT, LogLine, PROGRESS_BYTES_MAX},
         search::{Filter, Matches},
         series::{Point, SERIES_KEPT, SeriesOf},
@@ -34,7 +34,7 @@ use crate::support::{
     workers::{each, options},
 };
 
-const BOTH: [Order; 2] = [Order::Asc, Order::Desc];
+const BOTH: [Order; 2] = [Order::Ascending, Order::Descending];
 
 /// The whole list, by pages of so many.
 async fn walk(queue: &Queue, state: ListState, order: Order, page: usize) -> Vec<Listed> {
@@ -57,9 +57,9 @@ fn ids(jobs: &[Listed]) -> Vec<String> {
 async fn assert_listed(queue: &Queue, state: ListState, wanted: &[&str]) {
     for page in [1, 2, 3, 256] {
         let mut wanted = wanted.to_vec();
-        assert_eq!(ids(&walk(queue, state, Order::Asc, page).await), wanted, "{state}, {page} a page");
+        assert_eq!(ids(&walk(queue, state, Order::Ascending, page).await), wanted, "{state}, {page} a page");
         wanted.reverse();
-        assert_eq!(ids(&walk(queue, state, Order::Desc, page).await), wanted, "{state} downwards, {page} a page");
+        assert_eq!(ids(&walk(queue, state, Order::Descending, page).await), wanted, "{state} downwards, {page} a page");
     }
 }
 
@@ -119,27 +119,27 @@ async fn every_job_is_in_the_list_of_its_state_once_and_in_order(url: &str) {
     assert_listed(&queue, ListState::Completed, &["first-0", "first-3"]).await;
     assert_listed(&queue, ListState::Failed, &["first-1", "first-2"]).await;
 
-    let listed = walk(&queue, ListState::Waiting, Order::Asc, 256).await;
+    let listed = walk(&queue, ListState::Waiting, Order::Ascending, 256).await;
     assert!(listed[..waiting.len()].iter().all(|job| job.standing == Standing::Waiting && job.entry.is_some()));
     assert!(listed[waiting.len()..].iter().all(|job| job.standing == Standing::Parked && job.entry.is_none()));
     assert!(listed.iter().all(|job| job.state() == ListState::Waiting && job.job.is_some() && job.error().is_none()));
-    let active = walk(&queue, ListState::Active, Order::Asc, 256).await;
+    let active = walk(&queue, ListState::Active, Order::Ascending, 256).await;
     for job in &active {
         let Standing::Active(holder) = &job.standing else { panic!("{:?}", job.standing) };
         assert_eq!(holder.consumer, "worker");
         assert!(holder.idle < Duration::from_mins(1), "{holder:?}");
         assert_eq!(queue.find(job.id.as_ref().unwrap()).await.unwrap().unwrap().holder.unwrap().consumer, "worker");
     }
-    let delayed = walk(&queue, ListState::Delayed, Order::Asc, 256).await;
+    let delayed = walk(&queue, ListState::Delayed, Order::Ascending, 256).await;
     assert_eq!((delayed[1].error(), delayed[1].job.as_ref().unwrap().head.attempts), (Some("not yet"), 1));
     let now = queue.time().await.unwrap();
     let Standing::Delayed { due_at } = delayed[1].standing else { panic!("{:?}", delayed[1]) };
     assert!(due_at > now + wait - Duration::from_mins(1) && due_at <= now + wait, "{due_at:?}");
-    let failed = walk(&queue, ListState::Failed, Order::Asc, 256).await;
+    let failed = walk(&queue, ListState::Failed, Order::Ascending, 256).await;
     let Standing::Failed(letter) = &failed[0].standing else { panic!("{:?}", failed[0]) };
     assert_eq!((letter.reason.as_str(), letter.consumer.as_str()), ("first-1 is hopeless", "worker"));
     assert_eq!(failed[0].error(), Some("first-1 is hopeless"));
-    let completed = walk(&queue, ListState::Completed, Order::Asc, 256).await;
+    let completed = walk(&queue, ListState::Completed, Order::Ascending, 256).await;
     let Standing::Completed { finished_at } = completed[0].standing else { panic!("{:?}", completed[0]) };
     assert!(finished_at <= now && finished_at > now - Duration::from_mins(1), "{finished_at:?}");
     assert_sound(&queue).await;
@@ -165,7 +165,7 @@ async fn jobs_that_stay_are_listed_once_while_others_come_and_go(url: &str) {
             let last = page.jobs.last().and_then(|job| job.id.clone());
             seen.extend(ids(&page.jobs));
             // what the page ended with goes, and so does the one at the other end that nobody has seen yet
-            let other_end = if order == Order::Asc { -1 } else { 0 };
+            let other_end = if order == Order::Ascending { -1 } else { 0 };
             let far: Vec<Vec<u8>> = redis.zrange(queue.keys().delayed(), other_end, other_end).await.unwrap();
             let gone = last.into_iter().chain(far.into_iter().map(|name| JobId::new(name).unwrap()));
             for job in gone {
@@ -188,20 +188,20 @@ async fn jobs_that_stay_are_listed_once_while_others_come_and_go(url: &str) {
 async fn a_walk_through_the_waiting_goes_on_where_it_was_while_they_are_taken_and_added(url: &str) {
     let queue = queue_at(url).await;
     add_many(&queue, "job", 9).await;
-    let page = queue.list(ListState::Waiting, Order::Asc, None, 3).await.unwrap();
+    let page = queue.list(ListState::Waiting, Order::Ascending, None, 3).await.unwrap();
     assert_eq!(ids(&page.jobs), ["job-0", "job-1", "job-2"]);
     let held = read(&mut queue.reader("worker"), 5).await;
     add(&queue, "new").await;
-    let rest = queue.list(ListState::Waiting, Order::Asc, page.next.as_ref(), 256).await.unwrap();
+    let rest = queue.list(ListState::Waiting, Order::Ascending, page.next.as_ref(), 256).await.unwrap();
     assert_eq!(ids(&rest.jobs), ["job-5", "job-6", "job-7", "job-8", "new"], "3 and 4 are active now");
     assert_eq!(rest.next, None);
     // downwards, what is added is behind us and what is taken is before us
-    let page = queue.list(ListState::Waiting, Order::Desc, None, 2).await.unwrap();
+    let page = queue.list(ListState::Waiting, Order::Descending, None, 2).await.unwrap();
     assert_eq!(ids(&page.jobs), ["new", "job-8"]);
     add(&queue, "newer").await;
     done(&queue, held.into_iter().map(|delivery| (delivery.lease, None))).await.unwrap();
     read(&mut queue.reader("worker"), 1).await;
-    let rest = queue.list(ListState::Waiting, Order::Desc, page.next.as_ref(), 256).await.unwrap();
+    let rest = queue.list(ListState::Waiting, Order::Descending, page.next.as_ref(), 256).await.unwrap();
     assert_eq!(ids(&rest.jobs), ["job-7", "job-6"]);
 }
 
@@ -250,11 +250,11 @@ async fn a_listed_job_says_what_it_is_and_how_large_without_its_payload() {
         let envelope = Envelope { payload: &payload[..bytes], ..Envelope::default() };
         queue.add(&[NewJob::new(id(format!("{bytes}")), envelope)], PAYLOAD_MAX).await.unwrap();
     }
-    let listed = walk(&queue, ListState::Prioritized, Order::Asc, 1).await.remove(0).job.unwrap();
+    let listed = walk(&queue, ListState::Prioritized, Order::Ascending, 1).await.remove(0).job.unwrap();
     assert_eq!((listed.payload_bytes, listed.enqueued_at, listed.head.priority), (300_000, enqueued_at, 5));
     assert_eq!((listed.name.as_deref(), listed.feed.as_deref()), (Some("thumbnail"), Some("board")));
     assert_eq!(listed.options.as_deref(), Some(&options));
-    for job in walk(&queue, ListState::Waiting, Order::Asc, 256).await {
+    for job in walk(&queue, ListState::Waiting, Order::Ascending, 256).await {
         assert_eq!(job.id.unwrap().to_string(), job.job.unwrap().payload_bytes.to_string());
     }
 }
@@ -272,7 +272,7 @@ async fn what_is_no_job_yet_or_any_more_is_listed_as_what_it_is() {
     let _: String = redis.xadd(stream, "*", &[("id", "job-2")]).await.unwrap(); // its head names another entry
     let _: String = redis.xadd(stream, "*", &[("neither", "nor")]).await.unwrap();
     let _: String = redis.xadd(stream, "*", &[("also", "this"), ("id", "")]).await.unwrap();
-    let listed = walk(&queue, ListState::Waiting, Order::Asc, 256).await;
+    let listed = walk(&queue, ListState::Waiting, Order::Ascending, 256).await;
     assert_eq!(ids(&listed), ["-", "job-0", "job-1", "job-2", "job-2", "-", "-"]);
     assert_eq!(listed[0].standing, Standing::NotAdopted { json: plain.as_bytes().to_vec() });
     assert!(listed[1..].iter().all(|job| job.standing == Standing::Waiting));
@@ -288,7 +288,7 @@ async fn large_entries_make_short_pages_and_none_is_left_out() {
     for _ in 0..40 {
         let _: String = redis.xadd(queue.keys().stream(), "*", &[("json", large.as_str())]).await.unwrap();
     }
-    let page = queue.list(ListState::Waiting, Order::Asc, None, 256).await.unwrap();
+    let page = queue.list(ListState::Waiting, Order::Ascending, None, 256).await.unwrap();
     assert!(page.jobs.len() < 10, "{} jobs of 100 kB", page.jobs.len());
     assert!(page.next.is_some());
     for order in BOTH {
@@ -313,13 +313,13 @@ async fn entries_that_a_client_acknowledged_by_hand_are_not_listed_as_active_and
         read_jobs += read(&mut reader, 256).await.len();
     }
     let mut redis = connection(&queue).await;
-    for job in walk(&queue, ListState::Active, Order::Asc, 256).await.into_iter().take(1400) {
+    for job in walk(&queue, ListState::Active, Order::Ascending, 256).await.into_iter().take(1400) {
         let () =
             redis.xack(queue.keys().stream(), feedmill::queue::GROUP, &[job.entry.unwrap().to_string()]).await.unwrap();
     }
     for order in BOTH {
         let mut listed = ids(&walk(&queue, ListState::Active, order, 7).await);
-        if order == Order::Desc {
+        if order == Order::Descending {
             listed.reverse();
         }
         assert_eq!(listed, (1400..1500).map(|n| format!("job-{n}")).collect::<Vec<_>>(), "{order:?}");
@@ -330,8 +330,8 @@ async fn entries_that_a_client_acknowledged_by_hand_are_not_listed_as_active_and
 async fn a_cursor_of_another_list_is_refused() {
     let queue = queue().await;
     add_many(&queue, "job", 3).await;
-    let next = queue.list(ListState::Waiting, Order::Asc, None, 1).await.unwrap().next.unwrap();
-    for (state, order) in [(ListState::Delayed, Order::Asc), (ListState::Waiting, Order::Desc)] {
+    let next = queue.list(ListState::Waiting, Order::Ascending, None, 1).await.unwrap().next.unwrap();
+    for (state, order) in [(ListState::Delayed, Order::Ascending), (ListState::Waiting, Order::Descending)] {
         let error = queue.list(state, order, Some(&next), 1).await.unwrap_err();
         assert!(matches!(error, QueueError::Cursor(CursorError::OtherList { .. })), "{error}");
         assert_eq!(
@@ -510,7 +510,7 @@ async fn events_are_read_from_now_and_from_any_that_was_read_before() {
     assert_eq!(reader.position(), After::Event(events[1].id));
     let again = queue.events(After::Event(events[0].id)).read(None).await.unwrap();
     assert_eq!(again, events[1..]);
-    assert_eq!(queue.newest_events(3).await.unwrap()[1..], events[..]);
+    assert_eq!(queue.newest_events(None, 3).await.unwrap()[1..], events[..]);
 
     assert_eq!(queue.trim_events(1).await.unwrap(), 3);
     assert_eq!(queue.events(After::BEGINNING).read(None).await.unwrap(), events[1..]);
@@ -860,7 +860,7 @@ async fn with_a_million_jobs_waiting_every_look_takes_the_server_under_five_mill
 
     let mut far = None;
     for _ in 0..5 {
-        far = queue.list(ListState::Waiting, Order::Desc, far.as_ref(), 128).await.unwrap().next;
+        far = queue.list(ListState::Waiting, Order::Descending, far.as_ref(), 128).await.unwrap().next;
     }
     let last = format!("job-{}", MILLION - 1);
     let found = queue.search(&Filter { id_prefix: last.into_bytes(), ..Filter::default() }, None, 10).await.unwrap();
@@ -872,17 +872,17 @@ async fn with_a_million_jobs_waiting_every_look_takes_the_server_under_five_mill
     })
     .await;
     timed(&server, "list page", async || {
-        let page = queue.list(ListState::Waiting, Order::Asc, None, 128).await.unwrap();
+        let page = queue.list(ListState::Waiting, Order::Ascending, None, 128).await.unwrap();
         assert_eq!((page.jobs.len(), ids(&page.jobs[..1]).remove(0)), (128, "job-256".to_owned()));
     })
     .await;
     timed(&server, "list page downwards, in the middle", async || {
-        let page = queue.list(ListState::Waiting, Order::Desc, far.as_ref(), 128).await.unwrap();
+        let page = queue.list(ListState::Waiting, Order::Descending, far.as_ref(), 128).await.unwrap();
         assert_eq!(ids(&page.jobs[..1]).remove(0), format!("job-{}", MILLION - 1 - 5 * 128));
     })
     .await;
     timed(&server, "active page", async || {
-        assert_eq!(queue.list(ListState::Active, Order::Desc, None, 128).await.unwrap().jobs.len(), 128);
+        assert_eq!(queue.list(ListState::Active, Order::Descending, None, 128).await.unwrap().jobs.len(), 128);
     })
     .await;
     timed(&server, "search page", async || {
@@ -909,10 +909,10 @@ async fn with_many_parked_jobs_a_page_takes_the_server_under_five_milliseconds()
     }
     let mut cursor = None;
     for _ in 0..100 {
-        cursor = queue.list(ListState::Waiting, Order::Asc, cursor.as_ref(), 128).await.unwrap().next;
+        cursor = queue.list(ListState::Waiting, Order::Ascending, cursor.as_ref(), 128).await.unwrap().next;
     }
     timed(&server, "parked page", async || {
-        let page = queue.list(ListState::Waiting, Order::Asc, cursor.as_ref(), 128).await.unwrap();
+        let page = queue.list(ListState::Waiting, Order::Ascending, cursor.as_ref(), 128).await.unwrap();
         assert_eq!(ids(&page.jobs[..1]), ["job-12800"]);
         assert!(page.jobs.iter().all(|job| job.standing == Standing::Parked && job.job.is_some()));
     })

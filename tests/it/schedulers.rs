@@ -5,12 +5,12 @@ use std::time::Duration;
 use feedmill::{
     job::{Envelope, JobOptions, Place},
     queue::{
-        Queue, QueueError, QueueOptions, Redis,
+        Order, Queue, QueueError, QueueOptions, Redis,
         enqueue::PRIORITY_MAX,
         find::State,
         schedulers::{
-            Added, Fire, Firing, Order, Rescheduled, Rescheduling, SCHEDULER_ID_BYTES_MAX, SchedulerCursor, Template,
-            Upsert, Work,
+            Added, Fire, Firing, Rescheduled, Rescheduling, SCHEDULER_ID_BYTES_MAX, SchedulerCursor, Template, Upsert,
+            Work,
         },
         settle::Burial,
     },

@@ -4,16 +4,19 @@ mod add;
 mod answers;
 mod change;
 mod empty;
+mod events;
 pub(super) mod input;
+mod list;
+mod logs;
 mod promote;
 mod remove;
 mod retry;
+mod series;
+mod show;
 mod walking;
 
 use std::process::ExitCode;
-use std::time::SystemTime;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -23,10 +26,7 @@ use crate::job::JobId;
 use crate::pipeline::Queues;
 use crate::queue::Queue;
 use crate::queue::counts::Counts;
-use crate::queue::find::{Found, State};
 
-/// Bytes of a payload that are shown unless all of it is asked for.
-const PREVIEW_BYTES: usize = 4096;
 /// Queues that an error names.
 const NAMED_MAX: usize = 20;
 
@@ -37,11 +37,6 @@ pub(super) enum QueueCommand {
   feedmill queue counts
   feedmill queue counts --json | jq '.[].waiting'")]
     Counts(CountsArgs),
-    /// Show one job: its state, attempts, last error and payload
-    #[command(after_help = "Examples:
-  feedmill queue show 'https://jobs.example/feed#12345'   an item: source#guid
-  feedmill queue show jobboard --queue feed_fetch_queue   the fetch of a feed")]
-    Show(ShowArgs),
     /// Stop handing out jobs; those that run go on
     #[command(after_help = "Example:
   feedmill queue pause --queue job_import_queue")]
@@ -62,6 +57,12 @@ Limits hold for all workers together, from the next start on; a worker that
 waits learns of them within a second or, if the queue had none, five.")]
     Limit(LimitArgs),
     // The others are described at their arguments.
+    List(list::ListArgs),
+    Search(list::SearchArgs),
+    Show(show::ShowArgs),
+    Logs(logs::LogsArgs),
+    Events(events::EventsArgs),
+    Series(series::SeriesArgs),
     Add(Box<add::AddArgs>),
     Retry(retry::RetryArgs),
     Redrive(retry::RedriveArgs),
@@ -90,21 +91,7 @@ pub(super) struct CountsArgs {
 pub(super) struct QueueArgs {
     /// Name of the queue [default: the import queue]
     #[arg(long, value_name = "NAME")]
-    queue: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ShowArgs {
-    /// Id of the job
-    id: String,
-    /// Print the whole payload
-    #[arg(long)]
-    full: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    queue: QueueArgs,
+    pub(super) queue: Option<String>,
 }
 
 pub(super) async fn run(globals: &Globals, command: QueueCommand) -> anyhow::Result<ExitCode> {
@@ -112,7 +99,12 @@ pub(super) async fn run(globals: &Globals, command: QueueCommand) -> anyhow::Res
     let queues = Queues::open(&config).await?;
     match command {
         QueueCommand::Counts(args) => counts(&queues, &args).await?,
-        QueueCommand::Show(args) => show(&chosen(&queues, &args.queue).await?, &args).await?,
+        QueueCommand::List(args) => return list::list(&chosen(&queues, &args.queue).await?, &args).await,
+        QueueCommand::Search(args) => return list::search(&chosen(&queues, &args.queue).await?, &args).await,
+        QueueCommand::Show(args) => return show::run(&chosen(&queues, &args.queue).await?, &args).await,
+        QueueCommand::Logs(args) => return logs::run(&chosen(&queues, &args.queue).await?, &args).await,
+        QueueCommand::Events(args) => return events::run(&chosen(&queues, &args.queue).await?, &args).await,
+        QueueCommand::Series(args) => return series::run(&chosen(&queues, &args.queue).await?, &args).await,
         QueueCommand::Pause(args) => {
             let queue = chosen(&queues, &args).await?;
             let changed = queue.pause().await?;
@@ -164,6 +156,14 @@ pub(super) async fn chosen(queues: &Queues, args: &QueueArgs) -> anyhow::Result<
     Err(UsageError(format!("there is no queue {name:?}; the queues are {}", names.join(", "))).into())
 }
 
+/// The error of a job that is not there.
+fn there_is_no_job(queue: &Queue, id: &JobId) -> anyhow::Error {
+    anyhow::anyhow!(
+        "there is no job {id} in {}: it is done, was never added, or no worker has adopted it yet",
+        queue.name()
+    )
+}
+
 async fn counts(queues: &Queues, args: &CountsArgs) -> anyhow::Result<()> {
     let wanted = match &args.queue {
         Some(_) => vec![chosen(queues, &QueueArgs { queue: args.queue.clone() }).await?],
@@ -199,71 +199,6 @@ async fn counts(queues: &Queues, args: &CountsArgs) -> anyhow::Result<()> {
         ),
         [] => Ok(()),
     }
-}
-
-async fn show(queue: &Queue, args: &ShowArgs) -> anyhow::Result<()> {
-    let id = JobId::new(&args.id).map_err(|error| UsageError(error.to_string()))?;
-    let found = queue.find(&id).await?;
-    let found = found.with_context(|| {
-        format!(
-            "there is no job {id} in {}: it is done, was never added, or no worker has adopted it yet",
-            queue.name()
-        )
-    })?;
-    if args.json {
-        return output::json(&job_json(&found));
-    }
-    let mut rows = vec![
-        ("job", id.to_string()),
-        ("queue", queue.name().to_owned()),
-        ("state", found.state.name().to_owned()),
-        ("enqueued", output::system_time(found.job.enqueued_at)),
-        ("attempts", format!("{} failed", found.job.head.attempts)),
-        ("stalls", found.job.head.stalls.to_string()),
-    ];
-    match &found.state {
-        State::Delayed { due_at } => rows.push(("due", output::system_time(*due_at))),
-        State::Failed { reason } => rows.push(("reason", reason.clone())),
-        _ => {}
-    }
-    if let Some(failure) = &found.failure {
-        rows.push(("first error", output::system_time(failure.first_at)));
-        rows.push(("last error", format!("{}: {}", output::system_time(failure.last_at), failure.reason)));
-    }
-    if let Some(import) = found.job.head.import {
-        rows.push(("import", import.to_string()));
-    }
-    for (name, value) in rows {
-        output::line(&format!("{name:<12}{value}"))?;
-    }
-    let payload = serde_json::to_string_pretty(&payload_json(found.job.payload()))?;
-    if args.full || payload.len() <= PREVIEW_BYTES {
-        output::line(&format!("payload\n{payload}"))
-    } else {
-        let front = &payload[..payload.floor_char_boundary(PREVIEW_BYTES)];
-        output::line(&format!("payload ({} bytes; --full shows all)\n{front}…", payload.len()))
-    }
-}
-
-fn job_json(found: &Found) -> serde_json::Value {
-    let seconds = |at: SystemTime| jiff::Timestamp::try_from(at).ok();
-    let (due, reason) = match &found.state {
-        State::Delayed { due_at } => (seconds(*due_at), None),
-        State::Failed { reason } => (None, Some(reason)),
-        _ => (None, None),
-    };
-    json!({
-        "id": found.job.id.to_string(),
-        "state": found.state.name(),
-        "enqueuedAt": seconds(found.job.enqueued_at),
-        "attempts": found.job.head.attempts,
-        "stalls": found.job.head.stalls,
-        "dueAt": due,
-        "reason": reason,
-        "lastError": found.failure.as_ref().map(|failure| &failure.reason),
-        "import": found.job.head.import.map(|import| import.to_string()),
-        "payload": payload_json(found.job.payload()),
-    })
 }
 
 /// The payload as JSON: items are MessagePack, fetch tasks are JSON; anything else is shown as text.
