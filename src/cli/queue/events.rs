@@ -29,7 +29,7 @@ const BLOCK: Duration = Duration::from_secs(5);
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill queue events                           the newest 20
-  feedmill queue events --follow --json | jq -r 'select(.event == \"failed\") | .jobId'
+  feedmill queue events --follow --json | jq 'select(.event == \"failed\")'
   feedmill queue events --since 1795492693614-0   what came after that one")]
 pub(in crate::cli) struct EventsArgs {
     /// Go on with what happens, until interrupted
