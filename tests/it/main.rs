@@ -43,6 +43,7 @@ mod embedded;
 mod metrics;
 
 mod cli;
+mod look_cli;
 mod schedulers_cli;
 mod migrate;
 mod http_api;
