@@ -27,6 +27,7 @@ mod look;
 mod worker;
 mod library;
 mod model;
+mod differential;
 mod store;
 
 mod happy_path;
