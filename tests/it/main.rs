@@ -38,6 +38,7 @@ mod embedded;
 mod metrics;
 
 mod cli;
+mod operate_cli;
 mod schedulers_cli;
 mod migrate;
 mod http_api;
