@@ -25,7 +25,7 @@ use crate::job::{EntryId, JobId, Place};
 pub type Forget = fn(&JobId) -> [u8; 16];
 
 /// Jobs of one step: what a removal takes of Redis for each is more than most moves do.
-const PAGE: usize = 128;
+const PAGE: usize = 64;
 /// Groups that one look for parked jobs brings, about.
 const GROUPS_PER_SCAN: usize = 256;
 
