@@ -11,14 +11,14 @@ use crate::config::{self, Config, QueueConfig};
 use crate::feed::Feed;
 use crate::feed::fetch::{FetchError, FetchLimits, Fetcher};
 use crate::feed::schedule::{Schedule, ScheduleError};
-use crate::import::{ConfiguredFeeds, Feeds, FetchFeed, Recorder, Scheduler, StoreItems, forget_item};
+use crate::import::{ConfiguredFeeds, Feeds, FetchFeed, Grouping, Recorder, Scheduler, StoreItems, forget_item};
 use crate::job::Keep;
 use crate::metrics::work::FetchMetrics;
 use crate::pulse::Pulse;
 use crate::queue::claim::ClaimLimits;
 use crate::queue::dead_letter::Retention;
-use crate::queue::limits::Limits;
-use crate::queue::{Events, Queue, QueueError, Redis};
+use crate::queue::limits::{Limits, Rate};
+use crate::queue::{Events, Queue, QueueError, QueueOptions, Redis};
 use crate::store::{Store, StoreError};
 use crate::worker::{Ended, Growth, RetryPolicy, Single, Worker, WorkerOptions};
 
@@ -43,6 +43,10 @@ pub struct Pipeline {
     /// Whether the loops turn, once they run.
     pub pulse: Pulse,
     fetcher: Fetcher,
+    /// What items are grouped by.
+    grouping: Grouping,
+    /// Whether fetches are grouped by host.
+    is_fetched_by_host: bool,
     import_options: WorkerOptions,
     fetch_options: WorkerOptions,
     remember: std::time::Duration,
@@ -81,8 +85,8 @@ impl Queues {
     pub async fn open(config: &Config) -> Result<Self, QueueError> {
         let redis = Redis::connect(config.redis.url.expose(), &config.redis.prefix).await?;
         Ok(Self {
-            import: Queue::open(&redis, &config.import_queue.name, events(&config.import_queue)).await?,
-            fetch: Queue::open(&redis, &config.fetch_queue.name, events(&config.fetch_queue)).await?,
+            import: Queue::open(&redis, &config.import_queue.name, queue_options(&config.import_queue)).await?,
+            fetch: Queue::open(&redis, &config.fetch_queue.name, queue_options(&config.fetch_queue)).await?,
         })
     }
 
@@ -123,7 +127,8 @@ pub fn feeds(config: &Config) -> Result<Feeds, PipelineError> {
         let schedule = feed.schedule.as_deref().map(|text| Schedule::parse(text, feed.timezone.as_deref()));
         let schedule = schedule.transpose();
         let schedule = schedule.map_err(|cause| PipelineError::Schedule { feed: feed.name.clone(), cause })?;
-        let built = Feed {
+        let mut built = Feed {
+            fetch_group: String::new(),
             name: feed.name.clone(),
             url: feed.url.clone(),
             source: feed.source.clone(),
@@ -132,6 +137,9 @@ pub fn feeds(config: &Config) -> Result<Feeds, PipelineError> {
             allow_private: feed.allow_private,
             spread: feed.spread,
         };
+        if let Some(grouping) = grouping(&config.fetch_queue) {
+            built.fetch_group = grouping.of_fetches(&built).to_owned();
+        }
         Ok((feed.name.clone(), Arc::new(built)))
     });
     Ok(Arc::new(feeds.collect::<Result<BTreeMap<_, _>, PipelineError>>()?))
@@ -162,6 +170,8 @@ impl Pipeline {
             feeds,
             pulse: Pulse::default(),
             fetcher,
+            grouping: grouping(&config.import_queue).unwrap_or_default(),
+            is_fetched_by_host: grouping(&config.fetch_queue) == Some(Grouping::Host),
             import_options: worker_options(&config.import_queue),
             fetch_options: worker_options(&config.fetch_queue),
             remember: config.import_queue.remember,
@@ -183,6 +193,8 @@ impl Pipeline {
             feeds: self.feeds,
             fetcher: self.fetcher,
             import_queue: import.clone(),
+            grouping: self.grouping,
+            queue_by_host: self.is_fetched_by_host.then(|| fetch.clone()),
             store: self.store.clone(),
             attempts: self.fetch_options.attempts,
             remember: self.remember,
@@ -192,8 +204,8 @@ impl Pipeline {
         // Whoever keeps the schedules of the feeds fires all schedulers of the fetch queue.
         let fetching =
             Worker::new(fetch, Single(fetch_feed), self.fetch_options).followed_by(&self.pulse).without_schedulers();
-        let storing = Worker::new(import, StoreItems::new(self.store, self.payload_max_bytes), self.import_options)
-            .followed_by(&self.pulse);
+        let store_items = StoreItems::new(self.store, self.payload_max_bytes, self.grouping);
+        let storing = Worker::new(import, store_items, self.import_options).followed_by(&self.pulse);
         let beat = self.pulse.follow("recorder of imports");
         let (fetched, stored, ()) = tokio::join!(
             fetching.run(shutdown.clone()),
@@ -227,6 +239,11 @@ fn worker_options(queue: &QueueConfig) -> WorkerOptions {
             max_stalled_count: queue.max_stalled_count,
         },
         shutdown_timeout: queue.shutdown_timeout,
+        on_complete: match queue.remove_on_complete {
+            config::Retention::KeepAll => Keep::All,
+            config::Retention::KeepNone => Keep::Nothing,
+            config::Retention::Keep { count, age } => Keep::Newest { count, age },
+        },
         retention: match queue.remove_on_fail {
             config::Retention::KeepAll => Retention::default(),
             config::Retention::KeepNone => Retention { count: Some(0), age: None },
@@ -234,15 +251,37 @@ fn worker_options(queue: &QueueConfig) -> WorkerOptions {
                 Retention { count: count.map(|count| usize::try_from(count).unwrap_or(usize::MAX)), age }
             }
         },
-        on_complete: Keep::Nothing,
-        limits: Limits::default(),
+        limits: limits(queue),
         forget: forget_item,
     }
 }
 
-fn events(queue: &QueueConfig) -> Events {
-    match queue.events {
-        config::Events::Failures => Events::Failures,
-        config::Events::Off => Events::Off,
+/// The options of a queue as the configuration has them.
+pub fn queue_options(queue: &QueueConfig) -> QueueOptions {
+    QueueOptions {
+        events: match queue.events {
+            config::Events::Failures => Events::Failures,
+            config::Events::All => Events::All,
+            config::Events::Off => Events::Off,
+        },
+        group_window: queue.group_by.map(|group| group.window),
+    }
+}
+
+/// What the jobs of a queue are grouped by, if they are.
+fn grouping(queue: &QueueConfig) -> Option<Grouping> {
+    queue.group_by.map(|group| match group.key {
+        config::GroupKey::Source => Grouping::Source,
+        config::GroupKey::Host => Grouping::Host,
+    })
+}
+
+/// The limits of a queue as the configuration has them.
+pub fn limits(queue: &QueueConfig) -> Limits {
+    let rate = |limiter: config::Limiter| Rate { max: limiter.max, duration: limiter.duration };
+    Limits {
+        rate: queue.limiter.map(rate),
+        concurrency: None,
+        group_rate: queue.group_by.and_then(|group| group.limiter).map(rate),
     }
 }

@@ -9,7 +9,8 @@ use serde_json::json;
 use super::{Globals, output};
 use crate::config::Config;
 use crate::migrate::{Found, Mapping, Migration, Report};
-use crate::queue::{Events, Queue, Redis};
+use crate::pipeline;
+use crate::queue::{Queue, QueueOptions, Redis};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum MigrateCommand {
@@ -55,7 +56,7 @@ pub(super) async fn run(globals: &Globals, command: MigrateCommand) -> anyhow::R
         None => redis.clone(),
     };
     let target = Target::of(&config, args.to.as_deref().unwrap_or(&args.queue));
-    let queue = Queue::unopened(&redis, target.name, target.events)?;
+    let queue = Queue::unopened(&redis, target.name, target.options)?;
     let migration =
         Migration::find(&source, &args.prefix, &args.queue, queue, target.mapping, target.payload_max_bytes).await?;
     let found = migration.begin().await?;
@@ -64,7 +65,7 @@ pub(super) async fn run(globals: &Globals, command: MigrateCommand) -> anyhow::R
         migration.rehearse(|jobs| bar.inc(jobs)).await?
     } else {
         // Opening registers the queue, which a dry run must not.
-        Queue::open(&redis, target.name, target.events).await?;
+        Queue::open(&redis, target.name, target.options).await?;
         migration.run(&found, |jobs| bar.inc(jobs)).await?
     };
     bar.finish_and_clear();
@@ -76,7 +77,7 @@ pub(super) async fn run(globals: &Globals, command: MigrateCommand) -> anyhow::R
 struct Target<'a> {
     name: &'a str,
     mapping: Mapping,
-    events: Events,
+    options: QueueOptions,
     payload_max_bytes: usize,
 }
 
@@ -88,11 +89,8 @@ impl<'a> Target<'a> {
             name if name == config.fetch_queue.name => (&config.fetch_queue, Mapping::FetchTasks),
             _ => (&config.import_queue, Mapping::AsTheyAre),
         };
-        let events = match settings.events {
-            crate::config::Events::Off => Events::Off,
-            crate::config::Events::Failures => Events::Failures,
-        };
-        Self { name, mapping, events, payload_max_bytes: settings.payload_max_bytes }
+        let options = pipeline::queue_options(settings);
+        Self { name, mapping, options, payload_max_bytes: settings.payload_max_bytes }
     }
 }
 

@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod fetch;
 mod import;
+mod limit;
 mod migrate;
 mod output;
 mod parse;
@@ -197,11 +198,7 @@ impl Globals {
                 concurrency,
             },
         };
-        let config = Config::load(&sources)?;
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
-        Ok(config)
+        Ok(Config::load(&sources)?)
     }
 }
 

@@ -4,7 +4,7 @@ use toml::Value;
 
 use super::{
     error::Problem,
-    settings::{Origin, Table},
+    settings::{Node, Origin, Table},
 };
 
 /// How the text of a variable becomes a value of TOML.
@@ -40,8 +40,11 @@ pub(super) const CONFIG: &str = "FEEDMILL_CONFIG";
 /// The access token, which is in no file.
 pub(super) const TOKEN: &str = "FEEDMILL_TOKEN";
 
-/// The old system's rate limit. Deployments that set it must start, so it is answered with a warning.
-const RATE_LIMIT: [&str; 2] = ["WORKER_RATE_LIMIT_MAX", "WORKER_RATE_LIMIT_DURATION_MS"];
+/// The old system's rate limit: name, key of `limiter`, unit, and what it was where only the other one is set.
+const RATE_LIMIT: [(&str, &str, Unit, &str); 2] = [
+    ("WORKER_RATE_LIMIT_MAX", "max", Unit::Number, "100"),
+    ("WORKER_RATE_LIMIT_DURATION_MS", "duration", Unit::Milliseconds, "1000"),
+];
 
 /// The variables as the caller passes them. One that is set to nothing counts as unset: compose files write
 /// `FEEDMILL_TOKEN=${FEEDMILL_TOKEN:-}`.
@@ -64,35 +67,53 @@ impl Env<'_> {
     /// Lays the variables of the import queue over its section.
     pub(super) fn set_import_queue(&self, section: &mut Table, problems: &mut Vec<Problem>) {
         for (name, key, unit) in IMPORT_QUEUE {
-            let Some(text) = self.text(name) else { continue };
-            let (value, accepted) = match unit {
-                Unit::Number => (text.parse().ok().map(Value::Integer), "a whole number"),
-                Unit::Milliseconds => (
-                    text.parse::<u32>().ok().map(|ms| Value::String(format!("{ms}ms"))),
-                    "a whole number of milliseconds",
-                ),
-            };
-            match value {
-                Some(value) => section.set(key, value, Origin::Env(name)),
-                None => problems.push(Problem {
-                    key: name.to_owned(),
-                    value: Some(Value::String(text).to_string()),
-                    origin: None,
-                    reason: format!("accepted: {accepted}"),
-                }),
+            if let Some(value) = self.text(name).and_then(|text| unit.read(name, &text, problems)) {
+                section.set(key, value, Origin::Env(name));
             }
         }
+        self.set_limiter(section, problems);
     }
 
-    /// What is set and has no effect.
-    pub(super) fn warnings(&self) -> Vec<String> {
-        let set: Vec<&str> = RATE_LIMIT.into_iter().filter(|name| self.text(name).is_some()).collect();
-        if set.is_empty() {
-            return Vec::new();
+    /// Lays the old system's rate limit over `limiter`. Where only half of it is set, the other half is what the file says,
+    /// or what it always was.
+    fn set_limiter(&self, section: &mut Table, problems: &mut Vec<Problem>) {
+        let Some((by, ..)) = RATE_LIMIT.into_iter().find(|(name, ..)| self.text(name).is_some()) else { return };
+        let mut limiter = match section.node("limiter") {
+            Some(Node::Table(limiter)) => limiter.clone(),
+            _ => Table::new(Origin::Env(by)),
+        };
+        limiter.origin = Origin::Env(by);
+        for (name, key, unit, default) in RATE_LIMIT {
+            let (text, by) = match self.text(name) {
+                Some(text) => (text, name),
+                None if limiter.node(key).is_some() => continue,
+                None => (default.to_owned(), by),
+            };
+            if let Some(value) = unit.read(name, &text, problems) {
+                limiter.set(key, value, Origin::Env(by));
+            }
         }
-        vec![format!(
-            "{} set: this version applies no rate limit, jobs start as fast as they can be written; unset to silence",
-            set.join(" and ")
-        )]
+        section.set_node("limiter", Node::Table(limiter));
+    }
+}
+
+impl Unit {
+    /// The value of a variable with this text; `None` if it is refused, and then the problem is noted.
+    fn read(self, name: &str, text: &str, problems: &mut Vec<Problem>) -> Option<Value> {
+        let (value, accepted) = match self {
+            Self::Number => (text.parse().ok().map(Value::Integer), "a whole number"),
+            Self::Milliseconds => {
+                (text.parse::<u32>().ok().map(|ms| Value::String(format!("{ms}ms"))), "a whole number of milliseconds")
+            }
+        };
+        if value.is_none() {
+            problems.push(Problem {
+                key: name.to_owned(),
+                value: Some(Value::String(text.to_owned()).to_string()),
+                origin: None,
+                reason: format!("accepted: {accepted}"),
+            });
+        }
+        value
     }
 }

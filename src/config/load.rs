@@ -101,7 +101,6 @@ impl Config {
         match checked {
             Some(checked) if problems.is_empty() => Ok(checked.into_config(
                 token.clone(),
-                env.warnings(),
                 file,
                 show::Effective::new(settings, [(names.import, import), (names.fetch, fetch)], token.is_some()),
             )),

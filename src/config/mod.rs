@@ -55,8 +55,6 @@ pub struct Config {
     pub fetch_queue: QueueConfig,
     /// Each `[[feed]]`, in the order of the file; names are unique.
     pub feeds: Vec<FeedConfig>,
-    /// What was accepted without effect, one line each, to be logged at start.
-    pub warnings: Vec<String>,
     /// The user's file that was read; `None` if there was none.
     pub file: Option<PathBuf>,
     effective: show::Effective,
@@ -107,8 +105,6 @@ pub struct FetchConfig {
 }
 
 /// `[stream.<queue>]`: how one queue runs.
-///
-/// `limiter`, `group_by` and `remove_on_complete` have no field: this version accepts only their off values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueueConfig {
     /// Name of the queue, `[A-Za-z0-9_.-]+`.
@@ -123,6 +119,10 @@ pub struct QueueConfig {
     pub batch_size: usize,
     /// Longest wait of a buffered job for its batch to fill; below `lock_duration`.
     pub flush: Duration,
+    /// Jobs that start in a window of time, over all workers; `None` is no limit.
+    pub limiter: Option<Limiter>,
+    /// What shares the queue fairly; `None` is first come, first served.
+    pub group_by: Option<GroupBy>,
     /// The lease: idle time after which a job may be claimed.
     pub lock_duration: Duration,
     /// Time between two sweeps for stalled jobs.
@@ -131,6 +131,8 @@ pub struct QueueConfig {
     pub max_stalled_count: u8,
     /// Longest run of one handler call; `None` is no limit.
     pub job_timeout: Option<Duration>,
+    /// Which done jobs stay.
+    pub remove_on_complete: Retention,
     /// Which dead letters stay.
     pub remove_on_fail: Retention,
     /// How long a shown item is remembered, at least.
@@ -167,7 +169,36 @@ pub enum BackoffKind {
     Fixed,
 }
 
-/// Which ended jobs are kept (`remove_on_fail`).
+/// At most `max` starts in each window of `duration`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limiter {
+    /// At least 1.
+    pub max: u64,
+    /// From a millisecond to a day.
+    pub duration: Duration,
+}
+
+/// `group_by`: jobs that have something in common have a share of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupBy {
+    /// What they have in common.
+    pub key: GroupKey,
+    /// Most jobs of a group that wait in the stream or are active; at least 1.
+    pub window: u32,
+    /// Jobs of a group that start in a window of time; `None` is no limit.
+    pub limiter: Option<Limiter>,
+}
+
+/// What jobs may have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupKey {
+    /// The source of the item, or of the feed that is fetched.
+    Source,
+    /// The host of the feed's URL; of an item the host of its source, or the source where that is no URL.
+    Host,
+}
+
+/// Which ended jobs are kept (`remove_on_complete`, `remove_on_fail`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retention {
     /// `false`: all, until they are redriven or removed.
@@ -188,6 +219,8 @@ pub enum Retention {
 pub enum Events {
     /// Failed, stalled, exhausted, paused and the like.
     Failures,
+    /// Each step of each job.
+    All,
     /// Nothing.
     Off,
 }

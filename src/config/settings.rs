@@ -106,7 +106,11 @@ impl Table {
 
     /// Sets a key in its place, or at the end if it is new.
     pub(super) fn set(&mut self, key: &str, value: Value, origin: Origin) {
-        let node = Node::Value { value, origin };
+        self.set_node(key, Node::Value { value, origin });
+    }
+
+    /// As [`Table::set`], for any content.
+    pub(super) fn set_node(&mut self, key: &str, node: Node) {
         match self.node_mut(key) {
             Some(old) => *old = node,
             None => self.entries.push((key.to_owned(), node)),

@@ -5,7 +5,8 @@ use std::{collections::HashMap, fmt::Write as _, fs, path::PathBuf, time::Durati
 use tempfile::TempDir;
 
 use super::{
-    Backoff, BackoffKind, Config, ConfigError, Events, Overrides, QueueConfig, Retention, Sources, load::BUILT_IN, show,
+    Backoff, BackoffKind, Config, ConfigError, Events, GroupBy, GroupKey, Limiter, Overrides, QueueConfig, Retention,
+    Sources, load::BUILT_IN, show,
 };
 
 /// One start of feedmill in a working directory of its own.
@@ -123,10 +124,13 @@ fn the_defaults_are_the_old_systems() {
         concurrency: 10,
         batch_size: 100,
         flush: Duration::from_secs(3),
+        limiter: None,
+        group_by: Some(GroupBy { key: GroupKey::Source, window: 500, limiter: None }),
         lock_duration: Duration::from_secs(30),
         stalled_interval: Duration::from_secs(30),
         max_stalled_count: 2,
         job_timeout: None,
+        remove_on_complete: Retention::KeepNone,
         remove_on_fail: Retention::KeepAll,
         remember: Duration::from_hours(168),
         payload_max_bytes: 1024 * 1024,
@@ -137,6 +141,7 @@ fn the_defaults_are_the_old_systems() {
     let fetch = QueueConfig {
         name: "feed_fetch_queue".to_owned(),
         batch_size: 1,
+        group_by: None,
         job_timeout: Some(Duration::from_mins(5)),
         ..import.clone()
     };
@@ -152,7 +157,6 @@ fn the_defaults_are_the_old_systems() {
     assert_eq!(config.fetch.body_max_bytes, 32 * 1024 * 1024);
     assert_eq!(config.fetch.redirects_max, 5);
     assert_contains(&config.fetch.user_agent, &["feedmill/", env!("CARGO_PKG_VERSION"), "(+https://"]);
-    assert!(config.warnings.is_empty());
 }
 
 #[test]
@@ -312,11 +316,38 @@ fn a_bad_variable_is_named_with_its_value() {
 }
 
 #[test]
-fn the_old_rate_limit_is_a_warning_and_no_error() {
-    let start = Start::new().env("WORKER_RATE_LIMIT_MAX", "100").env("WORKER_RATE_LIMIT_DURATION_MS", "1000");
-    let warnings = start.load().unwrap().warnings;
-    assert_eq!(warnings.len(), 1);
-    assert_contains(&warnings[0], &["WORKER_RATE_LIMIT_MAX and WORKER_RATE_LIMIT_DURATION_MS", "no rate limit"]);
+fn half_of_the_old_rate_limit_takes_the_other_half_from_the_file_or_as_it_was() {
+    const MAX: &str = "WORKER_RATE_LIMIT_MAX";
+    const DURATION: &str = "WORKER_RATE_LIMIT_DURATION_MS";
+    let limiter = |start: Start| start.load().unwrap().import_queue.limiter.map(|l| (l.max, l.duration.as_millis()));
+    assert_eq!(limiter(Start::new()), None);
+    assert_eq!(limiter(Start::new().env(MAX, "7").env(DURATION, "250")), Some((7, 250)));
+    assert_eq!(limiter(Start::new().env(MAX, "7")), Some((7, 1000)));
+    assert_eq!(limiter(Start::new().env(DURATION, "250")), Some((100, 250)));
+    let file = || Start::new().file("[stream.job_import_queue]\nlimiter = { max = 5, duration = \"2s\" }\n");
+    assert_eq!(limiter(file()), Some((5, 2000)));
+    assert_eq!(limiter(file().env(MAX, "7")), Some((7, 2000)));
+    assert_eq!(limiter(file().env(DURATION, "250")), Some((5, 250)));
+
+    let config = Start::new().env(MAX, "7").load().unwrap();
+    assert_eq!(config.fetch_queue.limiter, None, "WORKER_* are the import queue's");
+    assert_contains(
+        &show::render(&config),
+        &["limiter = { duration = \"1000ms\", max = 7 }  # WORKER_RATE_LIMIT_MAX\n"],
+    );
+    let problems = Start::new().env(MAX, "many").env(DURATION, "1s").refused().join("\n");
+    assert_contains(
+        &problems,
+        &[
+            "WORKER_RATE_LIMIT_MAX = \"many\": accepted: a whole number",
+            "WORKER_RATE_LIMIT_DURATION_MS = \"1s\": accepted: a whole number of milliseconds",
+        ],
+    );
+    let problem = Start::new().env(MAX, "0").refused().remove(0);
+    assert_contains(
+        &problem,
+        &["limiter = { duration = \"1000ms\", max = 0 } (WORKER_RATE_LIMIT_MAX)", "accepted: false"],
+    );
 }
 
 // ---- queues and their names ----
@@ -494,25 +525,71 @@ fn keys_that_contradict_each_other_are_refused() {
 
 #[test]
 fn what_this_version_does_not_have_is_refused_as_such() {
-    let not_yet = |line: &str, accepted: &str| {
-        assert_contains(&refused_in_queue(line), &["is not available in this version; accepted: ", accepted]);
-    };
-    not_yet("limiter = { max = 100, duration = \"1s\" }", "accepted: false");
-    not_yet("group_by = \"source\"", "accepted: false");
-    not_yet("remove_on_complete = false", "accepted: true");
-    not_yet("remove_on_complete = { count = 10 }", "accepted: true");
-    not_yet("events = \"all\"", "\"failures\" or \"off\"");
-    assert!(!refused_in_queue("group_by = \"moon\"").contains("this version"));
-    assert!(!refused_in_queue("limiter = true").contains("this version"));
     assert_contains(&refused_in_feed("schedule = \"auto\""), &["feed.a.schedule = \"auto\"", "not available"]);
 }
 
+/// The import queue of a file with this line in its section.
+fn import_queue(line: &str) -> QueueConfig {
+    Start::new().file(&format!("[stream.job_import_queue]\n{line}\n")).load().unwrap().import_queue
+}
+
 #[test]
-fn retention_of_dead_letters_has_four_forms() {
-    let kept = |value: &str| {
-        let file = format!("[stream.job_import_queue]\nremove_on_fail = {value}\n");
-        Start::new().file(&file).load().unwrap().import_queue.remove_on_fail
-    };
+fn a_limiter_is_off_or_starts_per_time() {
+    let limiter = |value: &str| import_queue(&format!("limiter = {value}")).limiter;
+    assert_eq!(limiter("false"), None);
+    let limit = Limiter { max: 100, duration: Duration::from_secs(1) };
+    assert_eq!(limiter("{ max = 100, duration = \"1s\" }"), Some(limit));
+    for bad in ["true", "100", "{ max = 100 }", "{ max = 0, duration = \"1s\" }", "{ max = 1, duration = \"2d\" }"] {
+        let problem = refused_in_queue(&format!("limiter = {bad}"));
+        assert_contains(&problem, &["limiter = ", "accepted: false, or { max = 100, duration = \"1s\" }"]);
+    }
+    assert_contains(
+        &refused_in_queue("limiter = { max = 1, duration = \"1s\", x = 1 }"),
+        &["x = 1", "accepted: false, or"],
+    );
+}
+
+#[test]
+fn groups_have_a_key_a_window_and_a_limiter() {
+    let group_by = |value: &str| import_queue(&format!("group_by = {value}")).group_by;
+    let by = |key, window, limiter| Some(GroupBy { key, window, limiter });
+    assert_eq!(group_by("false"), None);
+    assert_eq!(group_by("\"source\""), by(GroupKey::Source, 500, None));
+    assert_eq!(group_by("\"host\""), by(GroupKey::Host, 500, None));
+    assert_eq!(group_by("{ key = \"host\", window = 1 }"), by(GroupKey::Host, 1, None));
+    let limit = Limiter { max: 2, duration: Duration::from_secs(1) };
+    let limited = "{ key = \"source\", limiter = { max = 2, duration = \"1s\" } }";
+    assert_eq!(group_by(limited), by(GroupKey::Source, 500, Some(limit)));
+    assert_eq!(group_by("{ key = \"source\", limiter = false }"), by(GroupKey::Source, 500, None));
+    for bad in [
+        "true",
+        "\"moon\"",
+        "{ window = 1 }",
+        "{ key = \"source\", window = 0 }",
+        "{ key = \"source\", widow = 1 }",
+        "{ key = \"source\", limiter = 100 }",
+    ] {
+        let problem = refused_in_queue(&format!("group_by = {bad}"));
+        assert_contains(&problem, &["group_by = ", "accepted: false, \"source\", \"host\", or { key = \"source\""]);
+    }
+    let fetch = Start::new().file("[stream.feed_fetch_queue]\ngroup_by = \"host\"\n").load().unwrap().fetch_queue;
+    assert_eq!(fetch.group_by, by(GroupKey::Host, 1, None), "one fetch of a host at a time, unless it is said");
+}
+
+#[test]
+fn events_are_none_those_of_failures_or_all() {
+    for (word, events) in [("off", Events::Off), ("failures", Events::Failures), ("all", Events::All)] {
+        assert_eq!(import_queue(&format!("events = \"{word}\"")).events, events);
+    }
+    assert_contains(&refused_in_queue("events = true"), &["\"failures\" or \"all\" or \"off\""]);
+}
+
+#[test]
+fn retention_has_four_forms() {
+    assert_eq!(import_queue("remove_on_complete = false").remove_on_complete, Retention::KeepAll);
+    let newest = Retention::Keep { count: Some(10), age: None };
+    assert_eq!(import_queue("remove_on_complete = { count = 10 }").remove_on_complete, newest);
+    let kept = |value: &str| import_queue(&format!("remove_on_fail = {value}")).remove_on_fail;
     assert_eq!(kept("false"), Retention::KeepAll);
     assert_eq!(kept("true"), Retention::KeepNone);
     assert_eq!(kept("1000"), Retention::Keep { count: Some(1000), age: None });

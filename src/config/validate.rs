@@ -18,8 +18,8 @@ use url::Url;
 use crate::feed::schedule::{Schedule, ScheduleError};
 
 use super::{
-    Backoff, BackoffKind, Config, Events, FeedConfig, FetchConfig, HttpConfig, MongoConfig, Problem, QueueConfig,
-    RedisConfig, Retention,
+    Backoff, BackoffKind, Config, Events, FeedConfig, FetchConfig, GroupBy, GroupKey, HttpConfig, Limiter, MongoConfig,
+    Problem, QueueConfig, RedisConfig, Retention,
     settings::{Node, Section, Table},
     show,
     units::{self, Read},
@@ -52,6 +52,11 @@ const OWN_HEADERS: [&str; 6] =
 /// Sentence about a value that is known and cannot be had yet.
 const NOT_YET: &str = "is not available in this version";
 
+/// Window of a group that has none: enough of a source's items for several batches of several workers, and one fetch at a
+/// time from a host.
+const IMPORT_WINDOW: u32 = 500;
+const FETCH_WINDOW: u32 = 1;
+
 /// What comes out of the settings; the rest of [`Config`] does not depend on them.
 pub(super) struct Checked {
     redis: RedisConfig,
@@ -67,7 +72,6 @@ impl Checked {
     pub(super) fn into_config(
         self,
         token: Option<String>,
-        warnings: Vec<String>,
         file: Option<PathBuf>,
         effective: show::Effective,
     ) -> Config {
@@ -79,7 +83,6 @@ impl Checked {
             import_queue: self.import_queue,
             fetch_queue: self.fetch_queue,
             feeds: self.feeds,
-            warnings,
             file,
             effective,
         }
@@ -247,9 +250,9 @@ fn check_queue(name: &str, role: Role, table: &Table, problems: &mut Vec<Problem
         Role::Fetch { .. } => Err("a fetch is never part of a batch; accepted: 1".to_owned()),
     });
     let flush = section.read("flush", |value| units::duration(value, "1ms", "1h"));
-    section.read("limiter", check_limiter);
-    section.read("group_by", |value| {
-        only(value, &Value::Boolean(false), matches!(value.as_str(), Some("source" | "host")))
+    let limiter = section.read("limiter", limiter);
+    let group_by = section.read("group_by", |value| {
+        group_by(value, if matches!(role, Role::Import) { IMPORT_WINDOW } else { FETCH_WINDOW })
     });
     let lock_duration = section.read("lock_duration", |value| units::duration(value, "100ms", "1d"));
     let stalled_interval = section.read("stalled_interval", |value| units::duration(value, "100ms", "1h"));
@@ -259,18 +262,13 @@ fn check_queue(name: &str, role: Role, table: &Table, problems: &mut Vec<Problem
         Value::Boolean(false) => Ok(None),
         _ => units::duration(value, "100ms", "1d").map(Some).map_err(|reason| format!("{reason}, or false")),
     });
-    section.read("remove_on_complete", |value| {
-        only(value, &Value::Boolean(true), value.as_bool() == Some(false) || retention(value).is_ok())
-    });
+    let remove_on_complete = section.read("remove_on_complete", retention);
     let remove_on_fail = section.read("remove_on_fail", retention);
     let remember = section.read("remember", |value| units::duration(value, "1h", "365d"));
     let payload_max_bytes = section.read("payload_max", |value| units::size(value, "1KiB", "15MiB"));
     let buffer_bytes = section.read("buffer_bytes", |value| units::size(value, "1KiB", "16GiB"));
     let events = section.read("events", |value| {
-        if value.as_str() == Some("all") {
-            return Err(format!("{NOT_YET}; accepted: \"failures\" or \"off\""));
-        }
-        units::one_of(value, &[("failures", Events::Failures), ("off", Events::Off)])
+        units::one_of(value, &[("failures", Events::Failures), ("all", Events::All), ("off", Events::Off)])
     });
     let shutdown_timeout = section.read("shutdown_timeout", |value| units::duration(value, "0s", "1h"));
 
@@ -331,10 +329,13 @@ fn check_queue(name: &str, role: Role, table: &Table, problems: &mut Vec<Problem
         concurrency: concurrency?,
         batch_size: batch_size?,
         flush: flush?,
+        limiter: limiter?,
+        group_by: group_by?,
         lock_duration: lock_duration?,
         stalled_interval: stalled_interval?,
         max_stalled_count: max_stalled_count?,
         job_timeout: job_timeout?,
+        remove_on_complete: remove_on_complete?,
         remove_on_fail: remove_on_fail?,
         remember: remember?,
         payload_max_bytes: payload_max_bytes?,
@@ -366,21 +367,41 @@ fn check_backoff(mut section: Section<'_>) -> Option<Backoff> {
     Some(Backoff { kind: kind?, delay: delay?, max: max?, jitter: jitter? })
 }
 
-fn check_limiter(value: &Value) -> Read<()> {
-    let is_limit = value.as_table().is_some_and(|limit| {
-        limit.len() == 2
-            && limit.get("max").is_some_and(|max| units::whole(max, 1..=i64::MAX).is_ok())
-            && limit.get("duration").is_some_and(|duration| units::duration(duration, "1ms", "1d").is_ok())
-    });
-    only(value, &Value::Boolean(false), is_limit)
+fn limiter(value: &Value) -> Read<Option<Limiter>> {
+    const ACCEPTED: &str = "accepted: false, or { max = 100, duration = \"1s\" } with max from 1 to 1000000000 and \
+                            duration from 1ms to 1d";
+    let limit = match value {
+        Value::Boolean(false) => return Ok(None),
+        Value::Table(limit) if limit.len() == 2 => limit,
+        _ => return Err(ACCEPTED.to_owned()),
+    };
+    let max = limit.get("max").map(|max| units::whole(max, 1..=1_000_000_000));
+    let duration = limit.get("duration").map(|duration| units::duration(duration, "1ms", "1d"));
+    match (max, duration) {
+        (Some(Ok(max)), Some(Ok(duration))) => Ok(Some(Limiter { max, duration })),
+        _ => Err(ACCEPTED.to_owned()),
+    }
 }
 
-/// Accepts one value; says of the others that a later version will have them if they are `known`.
-fn only(value: &Value, accepted: &Value, known: bool) -> Read<()> {
+fn group_by(value: &Value, default_window: u32) -> Read<Option<GroupBy>> {
+    let key = |value: &Value| units::one_of(value, &[("source", GroupKey::Source), ("host", GroupKey::Host)]);
+    let accepted = || {
+        format!(
+            "accepted: false, \"source\", \"host\", or {{ key = \"source\", window = {default_window}, limiter = false }} \
+             with window from 1 to 100000 and limiter as the queue's; only key is required"
+        )
+    };
     match value {
-        value if value == accepted => Ok(()),
-        _ if known => Err(format!("{NOT_YET}; accepted: {accepted}")),
-        _ => Err(format!("accepted: {accepted}")),
+        Value::Boolean(false) => Ok(None),
+        Value::Table(group) if group.keys().all(|key| ["key", "window", "limiter"].contains(&key.as_str())) => {
+            let window = group.get("window").map_or(Ok(default_window), |window| units::whole(window, 1..=100_000));
+            let limiter = group.get("limiter").map_or(Ok(None), limiter);
+            match (group.get("key").map(key), window, limiter) {
+                (Some(Ok(key)), Ok(window), Ok(limiter)) => Ok(Some(GroupBy { key, window, limiter })),
+                _ => Err(accepted()),
+            }
+        }
+        _ => key(value).map(|key| Some(GroupBy { key, window: default_window, limiter: None })).map_err(|_| accepted()),
     }
 }
 

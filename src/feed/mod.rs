@@ -44,6 +44,8 @@ pub struct Feed {
     pub schedule: Option<Schedule>,
     /// Whether addresses of private networks may be fetched.
     pub allow_private: bool,
+    /// What its fetches are grouped by, on a fetch queue with groups.
+    pub fetch_group: String,
     /// Longest delay after a due time, so that feeds due at the same moment do not all start together.
     pub spread: Duration,
 }

@@ -211,6 +211,7 @@ mod tests {
 
     fn feed(name: &str, schedule: &str, spread: Duration) -> Feed {
         Feed {
+            fetch_group: String::new(),
             name: name.to_owned(),
             url: "https://example.com/feed".parse().expect("is a URL"),
             source: name.to_owned(),

@@ -33,7 +33,7 @@ use crate::store::feeds::FeedStatus;
 use crate::worker::{Adoption, JobHandler, Outage};
 
 use super::take_in::TakeIn;
-use super::{ConfiguredFeeds, FetchTask, plain};
+use super::{ConfiguredFeeds, FetchTask, Grouping, plain};
 
 /// Gaps between slots that are looked at for the longest: a schedule may have several slots a day, a month, a year.
 const GAPS_LOOKED_AT: usize = 12;
@@ -52,6 +52,10 @@ pub struct FetchFeed {
     pub fetcher: Fetcher,
     /// Where items go.
     pub import_queue: Queue,
+    /// What they are grouped by there.
+    pub grouping: Grouping,
+    /// The queue of the fetches, if they are grouped by host: a server that asks for time holds up all of its feeds.
+    pub queue_by_host: Option<Queue>,
     /// Where the state of feeds is written.
     pub store: Store,
     /// Attempts of a fetch job; the last failed one ends it.
@@ -120,7 +124,9 @@ impl JobHandler for FetchFeed {
     }
 
     fn adopt(&self, json: &[u8]) -> Result<Adoption, String> {
-        plain::adopt_fetch(json)
+        let mut adoption = plain::adopt_fetch(json)?;
+        adoption.group = self.feeds.find(&adoption.id.to_string()).map(|feed| feed.fetch_group.clone());
+        Ok(adoption)
     }
 }
 
@@ -172,6 +178,10 @@ impl FetchFeed {
                 fetch.import_items((items, validators, room), task.force, end.status, end.moved_to).await?;
             }
             Err(Failure { reason, next }) => {
+                if let (Next::RetryAfter(wait), Some(queue)) = (&next, &self.queue_by_host) {
+                    tracing::warn!(feed = %feed.name, host = %feed.fetch_group, ?wait, "{reason}: its host is held up");
+                    queue.hold_up_group(&feed.fetch_group, *wait).await?;
+                }
                 if is_last || matches!(next, Next::Fail) {
                     fetch.finish_failed(&reason, end.status).await?;
                 }
@@ -285,13 +295,14 @@ impl Fetch<'_> {
                 "the queue has lost jobs: every item of feed {} is enqueued once more", self.feed.name
             );
         }
+        let group = self.handler.grouping.of_source(&self.feed.source);
         let taking_in = TakeIn {
             queue: &self.handler.import_queue,
             scope: FetchScope {
                 feed: &self.feed.name,
                 version: self.begun.version,
                 import: self.import,
-                group: Some(&self.feed.source),
+                group: Some(&group),
             },
             payload_max_bytes: self.handler.payload_max_bytes,
         };

@@ -11,6 +11,7 @@
 //! store meet.
 
 mod feeds;
+mod grouping;
 mod scheduler;
 mod start;
 mod fetch_feed;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use feeds::{ConfiguredFeeds, Feeds};
 pub use fetch_feed::FetchFeed;
+pub use grouping::Grouping;
 pub use history::{HistoryError, find_import, import_json, list_imports};
 pub(crate) use plain::{adopt_fetch, adopt_item};
 pub use record::{Recorder, import_record};

@@ -16,7 +16,7 @@ use crate::worker::Adoption;
 
 use super::FetchTask;
 
-/// Makes an import job of a plain producer's JSON.
+/// Makes an import job of a plain producer's JSON, grouped by its source.
 ///
 /// # Errors
 /// The reason for the dead letter: what is wrong, and what is accepted.
@@ -28,7 +28,7 @@ pub(crate) fn adopt_item(json: &[u8]) -> Result<Adoption, String> {
     Ok(Adoption { id, payload, fingerprint, group: Some(item.source), replaces: true })
 }
 
-/// Makes a fetch job of a plain producer's JSON.
+/// Makes a fetch job of a plain producer's JSON. What it is grouped by is for the handler to say, which knows the feeds.
 ///
 /// # Errors
 /// The reason for the dead letter.
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(item.extensions["salary"], 5);
         assert_eq!(item.extensions["a:b"], "c");
         let adopted = adopt_item(br#"{"source": "x", "guid": "1"}"#).expect("adopted");
-        assert_eq!(adopted.id.to_string(), "x#1");
+        assert_eq!((adopted.id.to_string().as_str(), adopted.group.as_deref()), ("x#1", Some("x")));
     }
 
     #[test]

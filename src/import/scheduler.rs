@@ -80,7 +80,7 @@ impl DueFeed {
             slot_ms: self.slot_ms,
             from_ms: self.from_ms,
             next_slot_ms: next_slot_ms(&self.feed, now_ms.max(self.slot_ms)),
-            work: Work::Given(envelope),
+            work: Work::Given { envelope, group: Some(self.feed.fetch_group.clone()) },
             jobs: vec![(self.slot_ms, id)],
         }
     }

@@ -167,6 +167,7 @@ pub async fn start_due(
 /// An import that was opened, and the fetch job that is to be its.
 struct Opened {
     id: JobId,
+    group: String,
     import: ImportId,
     payload: Vec<u8>,
 }
@@ -174,7 +175,7 @@ struct Opened {
 impl Opened {
     fn job(&self) -> NewJob<'_> {
         let envelope = Envelope { payload: &self.payload, ..Envelope::default() };
-        NewJob::new(self.id.clone(), envelope)
+        NewJob { group: Some(&self.group), ..NewJob::new(self.id.clone(), envelope) }
     }
 }
 
@@ -195,7 +196,7 @@ async fn open(import_queue: &Queue, feeds: &[&Feed], request: &StartRequest) -> 
             force: request.force,
         };
         let id = JobId::new(&feed.name).map_err(|cause| StartError::Name { feed: feed.name.clone(), cause })?;
-        opened.push(Opened { id, import, payload: task.to_json() });
+        opened.push(Opened { id, group: feed.fetch_group.clone(), import, payload: task.to_json() });
     }
     Ok(opened)
 }

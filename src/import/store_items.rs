@@ -12,7 +12,7 @@ use crate::store::Store;
 use crate::store::documents::{ItemWrite, WriteResult};
 use crate::worker::{Adoption, Handler, Outage};
 
-use super::plain;
+use super::{Grouping, plain};
 
 /// Writes items to MongoDB.
 #[derive(Clone, Debug)]
@@ -20,12 +20,13 @@ pub struct StoreItems {
     store: Store,
     metrics: WriteMetrics,
     payload_max_bytes: usize,
+    grouping: Grouping,
 }
 
 impl StoreItems {
-    /// A handler that writes to this store, and adopts items of plain producers up to this size.
-    pub fn new(store: Store, payload_max_bytes: usize) -> Self {
-        Self { store, metrics: WriteMetrics::new(), payload_max_bytes }
+    /// A handler that writes to this store, and adopts items of plain producers up to this size, grouped like this.
+    pub fn new(store: Store, payload_max_bytes: usize, grouping: Grouping) -> Self {
+        Self { store, metrics: WriteMetrics::new(), payload_max_bytes, grouping }
     }
 }
 
@@ -61,7 +62,8 @@ impl Handler for StoreItems {
     }
 
     fn adopt(&self, json: &[u8]) -> Result<Adoption, String> {
-        let adoption = plain::adopt_item(json)?;
+        let mut adoption = plain::adopt_item(json)?;
+        adoption.group = adoption.group.map(|source| self.grouping.of_source(&source).into_owned());
         let (bytes, limit_bytes) = (adoption.payload.len(), self.payload_max_bytes);
         if bytes > limit_bytes {
             return Err(format!("an item of {bytes} bytes; the limit (payload_max) is {limit_bytes}"));

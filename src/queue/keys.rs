@@ -10,7 +10,9 @@
 //! | `:prioritized:active` | stream | those of them that a worker has: every entry is pending |
 //! | `:job:<id>` | string | guard and job in one: head, envelope |
 //! | `:groups` | hash | group → its jobs that are not parked |
+//! | `:groups:held` | zset | groups that are held up, by until when (ms) |
 //! | `:parked:<group>` | zset | jobs of a group that have no room in the stream, by arrival (µs) |
+//! | `:parked` | zset | groups that have parked jobs, by name |
 //! | `:delayed` | zset | job id by due time (ms) |
 //! | `:failures` | hash | job id → MessagePack `[first failure (ms), last failure (ms), error]` |
 //! | `:dead` | stream | dead letters: `id`, `reason`, `attempts`, `at` (ms), `consumer`, `raw` (of an unreadable entry) |
@@ -60,6 +62,7 @@ pub struct Keys {
     prioritized: String,
     prioritized_active: String,
     groups: String,
+    held_groups: String,
     completed: String,
     limiter: String,
     wake: String,
@@ -100,6 +103,7 @@ impl Keys {
             prioritized: key("prioritized"),
             prioritized_active: key("prioritized:active"),
             groups: key("groups"),
+            held_groups: key("groups:held"),
             completed: key("completed"),
             limiter: key("limiter"),
             wake: key("wake"),
@@ -209,9 +213,19 @@ impl Keys {
         &self.groups
     }
 
+    /// Groups that are held up (zset).
+    pub fn held_groups(&self) -> &str {
+        &self.held_groups
+    }
+
     /// Jobs of a group that have no room in the stream (zset).
     pub fn parked(&self, group: &[u8]) -> Vec<u8> {
         [self.queue_prefix.as_bytes(), b"parked:", group].concat()
+    }
+
+    /// Groups that have parked jobs (zset).
+    pub fn parked_groups(&self) -> String {
+        format!("{}parked", self.queue_prefix)
     }
 
     /// Finished jobs that are kept (zset).

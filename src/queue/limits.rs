@@ -3,6 +3,7 @@
 //! ```text
 //!   no limits:    waiting ──XREADGROUP──▶ active
 //!   with limits:  waiting ──take (as many as allowed)──▶ active        plain reads bring nothing: the gate is closed
+//!                    └── over the limit of its group ──▶ parked, until promote releases the group
 //! ```
 //!
 //! The same script hands out jobs with a priority, with or without limits. A queue without either never calls it while
@@ -10,11 +11,12 @@
 //!
 //! *Crash:* a script that was carried out and whose answer was lost has delivered jobs to nobody; they are claimed.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use super::read::{RawEntry, streams};
+use super::read::{RawEntry, entries};
 use super::scripts::{self, Call, JOBS_PER_CALL_MAX, element};
 use super::{Queue, QueueError, millis};
+use crate::job::head::GROUP_BYTES_MAX;
 
 /// At most so many starts in each window of time. Windows are fixed: one begins with the first start after the last ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +34,25 @@ pub struct Limits {
     pub rate: Option<Rate>,
     /// Jobs that are active at once, over all workers; at least 1.
     pub concurrency: Option<u64>,
-    /// Starts per window of each group; jobs over it wait in backoff until the window ends, without an attempt.
+    /// Starts per window of each group; what is over it is parked until the window ends, without an attempt.
     pub group_rate: Option<Rate>,
+}
+
+/// What to change of [`Limits`]: `None` leaves a limit as it is, `Some(None)` removes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitChanges {
+    /// See [`Limits::rate`].
+    pub rate: Option<Option<Rate>>,
+    /// See [`Limits::concurrency`].
+    pub concurrency: Option<Option<u64>>,
+    /// See [`Limits::group_rate`].
+    pub group_rate: Option<Option<Rate>>,
+}
+
+impl From<Limits> for LimitChanges {
+    fn from(limits: Limits) -> Self {
+        Self { rate: Some(limits.rate), concurrency: Some(limits.concurrency), group_rate: Some(limits.group_rate) }
+    }
 }
 
 /// Who sets limits.
@@ -41,8 +60,27 @@ pub struct Limits {
 pub enum SetBy {
     /// The configuration of a process that starts. Does nothing once an operator has set limits.
     Config,
-    /// Somebody who wants it so now.
+    /// Somebody who wants it so now, whatever the configuration says.
     Operator,
+    /// Somebody who wants what the configuration says again, and hands that in.
+    Reset,
+}
+
+/// The limits in force, and what they do now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitState {
+    /// The limits.
+    pub limits: Limits,
+    /// Whether an operator has set any of them.
+    pub is_by_operator: bool,
+    /// Starts in the present window; 0 between two windows.
+    pub started: u64,
+    /// How long the present window still lasts.
+    pub window_left: Duration,
+    /// How long nothing is started at all; zero unless [`Queue::hold_up`] was called.
+    pub held_up_for: Duration,
+    /// Groups that are held up: they have started as many as they may, or [`Queue::hold_up_group`] was called.
+    pub held_groups: u64,
 }
 
 /// How plain reads are answered.
@@ -50,6 +88,8 @@ pub enum SetBy {
 pub(super) enum Gate {
     Free,
     Limited,
+    /// Limited, and as many jobs are active as may be.
+    Full,
     Paused,
 }
 
@@ -59,67 +99,102 @@ pub(super) struct Taken {
     pub(super) gate: Gate,
     /// Time until the next try may bring more; `None`: when something is added.
     pub(super) wait: Option<Duration>,
-    /// Id of the newest entry that the stream ever had; empty where it does not matter.
-    pub(super) last_generated: String,
+    /// Id of the newest entry that the stream ever had; empty unless something is to be added before more comes.
+    pub(super) last_added: String,
+    /// The same of the wake stream; empty without limits.
+    pub(super) last_wake: String,
+    /// The wake stream went on since the reader last asked.
+    pub(super) woken: bool,
     pub(super) prioritized: Vec<RawEntry>,
     pub(super) plain: Vec<RawEntry>,
 }
 
+/// Fields of limits in `meta`, in the order of [`LimitState`].
+const FIELDS: [&str; 7] =
+    ["rate_max", "rate_duration", "concurrency", "group_rate_max", "group_rate_duration", "limits_by", "held_until"];
+
 impl Queue {
-    /// Sets the limits, from the next delivery on; those that are `None` are removed. Returns false if they were left as an
-    /// operator has set them.
+    /// Sets limits, from the next delivery on. Returns false if they were left as an operator has set them.
     ///
     /// # Errors
     /// [`QueueError::Redis`]; may be repeated.
-    pub async fn set_limits(&self, limits: Limits, by: SetBy) -> Result<bool, QueueError> {
+    pub async fn set_limits(&self, changes: impl Into<LimitChanges>, by: SetBy) -> Result<bool, QueueError> {
+        let changes = changes.into();
         let number = |number: Option<u64>| number.map(|number| number.max(1).to_string()).unwrap_or_default();
-        let (rate, group_rate) = (limits.rate, limits.group_rate);
-        let fields = [
-            ("rate_max", number(rate.map(|rate| rate.max))),
-            ("rate_duration", number(rate.map(|rate| millis(rate.duration)))),
-            ("concurrency", number(limits.concurrency)),
-            ("group_rate_max", number(group_rate.map(|rate| rate.max))),
-            ("group_rate_duration", number(group_rate.map(|rate| millis(rate.duration)))),
-        ];
+        let mut fields = Vec::new();
+        for (rate, names) in [(changes.rate, [FIELDS[0], FIELDS[1]]), (changes.group_rate, [FIELDS[3], FIELDS[4]])] {
+            if let Some(rate) = rate {
+                fields.push((names[0], number(rate.map(|rate| rate.max))));
+                fields.push((names[1], number(rate.map(|rate| millis(rate.duration)))));
+            }
+        }
+        if let Some(concurrency) = changes.concurrency {
+            fields.push((FIELDS[2], number(concurrency)));
+        }
         self.change_limits(by, &fields).await
     }
 
-    /// Starts nothing for so long, whatever the limits: what a server's `429` asks for. What is active goes on.
+    /// Starts nothing for so long, whatever the limits: what a server's `429` asks for. What is active goes on. Zero ends
+    /// it.
     ///
     /// # Errors
     /// [`QueueError::Redis`]; may be repeated, and then counts from the last time.
     pub async fn hold_up(&self, span: Duration) -> Result<(), QueueError> {
-        self.change_limits(SetBy::Operator, &[("rate_for", millis(span).to_string())]).await?;
+        self.change_limits(SetBy::Operator, &[("hold_up", millis(span).to_string())]).await?;
         Ok(())
+    }
+
+    /// As [`Queue::hold_up`], for the jobs of one group: those that wait are parked meanwhile. Returns false if it was to
+    /// end and nothing was held up.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`]; may be repeated, and then counts from the last time.
+    pub async fn hold_up_group(&self, group: &str, span: Duration) -> Result<bool, QueueError> {
+        self.ensure_group().await?;
+        let mut call = self.moving(&scripts::HOLD_UP_GROUP, super::NO_KEYS);
+        let group = group.as_bytes();
+        call.arg(&group[..group.len().min(GROUP_BYTES_MAX)]).arg(millis(span));
+        Ok(call.run(&mut self.connection()).await?.decode::<u8>()? == 1)
     }
 
     /// The limits in force.
     ///
     /// # Errors
     /// [`QueueError::Redis`].
-    pub async fn limits(&self) -> Result<Limits, QueueError> {
-        let fields = ["rate_max", "rate_duration", "concurrency", "group_rate_max", "group_rate_duration"];
-        let values: Vec<Option<u64>> = redis::cmd("HMGET")
-            .arg(self.keys().meta())
-            .arg(&fields)
+    pub async fn limits(&self) -> Result<LimitState, QueueError> {
+        let keys = self.keys();
+        let mut pipeline = redis::pipe();
+        pipeline.atomic().cmd("TIME").cmd("HMGET").arg(keys.meta()).arg(&FIELDS);
+        pipeline.cmd("GET").arg(keys.limiter()).cmd("PTTL").arg(keys.limiter()).cmd("ZCARD").arg(keys.held_groups());
+        type Answer = ((u64, u64), Vec<Option<String>>, Option<u64>, i64, u64);
+        let (time, fields, started, left, held_groups): Answer = pipeline
             .query_async(&mut self.connection())
             .await
             .map_err(|cause| QueueError::from_redis("HMGET", cause))?;
-        let rate = |max: Option<u64>, duration: Option<u64>| {
-            Some(Rate { max: max?, duration: Duration::from_millis(duration?) })
-        };
-        let value = |at: usize| values.get(at).copied().flatten();
-        Ok(Limits { rate: rate(value(0), value(1)), concurrency: value(2), group_rate: rate(value(3), value(4)) })
+        let number = |at: usize| fields.get(at)?.as_ref()?.parse::<u64>().ok();
+        let rate = |at: usize| Some(Rate { max: number(at)?, duration: Duration::from_millis(number(at + 1)?) });
+        let limits = Limits { rate: rate(0), concurrency: number(2), group_rate: rate(3) };
+        let now = UNIX_EPOCH + Duration::from_secs(time.0) + Duration::from_micros(time.1);
+        let held_until = UNIX_EPOCH + Duration::from_millis(number(6).unwrap_or(0));
+        Ok(LimitState {
+            limits,
+            is_by_operator: fields.get(5).is_some_and(Option::is_some),
+            started: limits.rate.and(started).unwrap_or(0),
+            window_left: Duration::from_millis(u64::try_from(left).unwrap_or(0)),
+            held_up_for: held_until.duration_since(now).unwrap_or_default(),
+            held_groups,
+        })
     }
 
     async fn change_limits(&self, by: SetBy, fields: &[(&str, String)]) -> Result<bool, QueueError> {
         self.ensure_group().await?;
         let keys = self.keys();
-        let all = [keys.stream(), keys.meta(), keys.wake(), keys.limiter()];
+        let all = [keys.stream(), keys.meta(), keys.wake(), keys.held_groups()];
         let mut call = Call::new(&scripts::SET_LIMITS, all.into_iter());
         call.arg(match by {
             SetBy::Config => "config",
             SetBy::Operator => "operator",
+            SetBy::Reset => "reset",
         });
         for (field, value) in fields {
             call.arg(field).arg(value);
@@ -128,32 +203,40 @@ impl Queue {
     }
 
     /// Takes up to `count` jobs where a plain read brings none: those with a priority, and with limits all of them. Once the
-    /// oldest plain job waits for `ageing`, jobs with a priority get half of `count`.
-    pub(super) async fn take(&self, consumer: &str, count: usize, ageing: Duration) -> Result<Taken, QueueError> {
+    /// oldest plain job waits for `ageing`, jobs with a priority get half of `count`. A reader that did not know of the
+    /// limits lets the next one know.
+    pub(super) async fn take(
+        &self,
+        consumer: &str,
+        count: usize,
+        ageing: Duration,
+        knows_limits: bool,
+    ) -> Result<Taken, QueueError> {
         let mut call = self.moving(&scripts::TAKE, [self.keys().limiter()]);
         call.arg(consumer)
             .arg(count.min(JOBS_PER_CALL_MAX))
             .arg(millis(ageing))
-            .arg(self.keys().group_limiter_prefix());
+            .arg(self.keys().group_limiter_prefix())
+            .arg(if knows_limits { "limited" } else { "" });
         let (script, elements) = call.run(&mut self.connection()).await?.array()?;
         let unexpected = |detail: &str| QueueError::Reply { script: script.name, detail: detail.to_owned() };
-        let [gate, wait, last, prioritized, plain]: [redis::Value; 5] =
-            elements.try_into().map_err(|_| unexpected("not five elements"))?;
+        let [gate, wait, last_added, last_wake, prioritized, plain]: [redis::Value; 6] =
+            elements.try_into().map_err(|_| unexpected("not six elements"))?;
         let gate = match element::<String>(script, gate)?.as_str() {
             "free" => Gate::Free,
             "limited" => Gate::Limited,
+            "full" => Gate::Full,
             "paused" => Gate::Paused,
             other => return Err(unexpected(other)),
-        };
-        let entries = |reply| {
-            Ok::<Vec<RawEntry>, QueueError>(streams(reply)?.into_iter().flat_map(|(_, entries)| entries).collect())
         };
         Ok(Taken {
             gate,
             wait: u64::try_from(element::<i64>(script, wait)?).ok().map(Duration::from_millis),
-            last_generated: element(script, last)?,
-            prioritized: entries(prioritized)?,
-            plain: entries(plain)?,
+            last_added: element(script, last_added)?,
+            last_wake: element(script, last_wake)?,
+            woken: false,
+            prioritized: entries(script.name, prioritized)?,
+            plain: entries(script.name, plain)?,
         })
     }
 }

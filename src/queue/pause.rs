@@ -27,7 +27,8 @@ impl Queue {
 
     async fn pause_or_resume(&self, script: &'static scripts::Script) -> Result<bool, QueueError> {
         let keys = self.keys();
-        let mut call = Call::new(script, [keys.stream(), keys.meta(), keys.events(), keys.wake()].into_iter());
+        let all = [keys.stream(), keys.meta(), keys.events(), keys.wake(), keys.held_groups()];
+        let mut call = Call::new(script, all.into_iter());
         call.arg(self.events_max());
         Ok(call.run(&mut self.connection()).await?.decode::<u8>()? == 1)
     }

@@ -20,7 +20,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::limits::Gate;
+use super::limits::{Gate, Taken};
 use super::scripts;
 use super::{GROUP, Queue, QueueError, millis};
 use crate::job::{EntryId, Envelope, Job, JobId, Place, Version};
@@ -33,6 +33,9 @@ const KEYS_PER_MGET: usize = 32;
 
 /// Once the oldest plain job has waited so long, jobs with a priority get no more than half of what is handed out.
 const AGEING: Duration = Duration::from_secs(10);
+
+/// Longest wait of a reader that limits hold up: bounds how late it learns that they were changed.
+const HELD_UP_MAX: Duration = Duration::from_secs(1);
 
 /// The duty to settle one job: it holds as long as the job's head names the entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -117,7 +120,7 @@ pub struct UnreadableEntry {
 pub struct ReadReply {
     /// The entries, in stream order.
     pub entries: Vec<Entry>,
-    /// Something is due that the stream does not show: a job in the backoff zset, or one with a priority.
+    /// Something is due that the stream does not show: a job in the backoff zset, one with a priority, a group.
     pub woken: bool,
     /// The queue has limits, and they are why nothing more comes now.
     pub held_up: bool,
@@ -144,19 +147,29 @@ pub struct Reader {
     queue: Queue,
     consumer: String,
     connection: Option<MultiplexedConnection>,
-    client_id: Arc<AtomicU64>,
+    ends: Arc<Ends>,
     /// Whether to ask [`Queue::take`] before the next plain read.
     takes_first: bool,
+    /// While the queue has limits: the id of the newest entry that the wake stream had when it was last asked.
+    last_wake: Option<String>,
+}
+
+/// What ends a wait of a reader.
+#[derive(Debug, Default)]
+struct Ends {
+    /// The blocking connection, as Redis knows it; 0 for none.
+    client_id: AtomicU64,
     /// Ends a wait that is not at Redis.
-    unblocked: Arc<Notify>,
+    unblocked: Notify,
+    /// A job was settled: as many may start.
+    room: Notify,
 }
 
 /// Ends the blocking read of a [`Reader`].
 #[derive(Clone, Debug)]
 pub struct Unblocker {
     queue: Queue,
-    client_id: Arc<AtomicU64>,
-    unblocked: Arc<Notify>,
+    ends: Arc<Ends>,
 }
 
 impl Queue {
@@ -167,9 +180,9 @@ impl Queue {
             queue: self.clone(),
             consumer: consumer.into(),
             connection: None,
-            client_id: Arc::default(),
+            ends: Arc::default(),
             takes_first: true,
-            unblocked: Arc::default(),
+            last_wake: None,
         }
     }
 
@@ -226,32 +239,34 @@ impl Reader {
         };
         if reply.is_err() {
             self.connection = None;
-            self.client_id.store(0, Ordering::Release);
+            self.ends.client_id.store(0, Ordering::Release);
         }
         reply
     }
 
     /// A handle that ends a blocking read.
     pub fn unblocker(&self) -> Unblocker {
-        Unblocker { queue: self.queue.clone(), client_id: self.client_id.clone(), unblocked: self.unblocked.clone() }
+        Unblocker { queue: self.queue.clone(), ends: self.ends.clone() }
     }
 
     async fn try_read(&mut self, count: usize, block: Option<Duration>) -> Result<ReadReply, QueueError> {
         let mut read = ReadReply::default();
         if self.takes_first {
-            let taken = self.queue.take(&self.consumer, count, AGEING).await?;
-            let is_limited = taken.gate == Gate::Limited;
+            let taken = self.take(count).await?;
+            let is_limited = self.last_wake.is_some();
             let n_taken = taken.prioritized.len() + taken.plain.len();
             self.takes_first = is_limited || n_taken == count;
-            read.held_up = is_limited && n_taken == 0;
+            read.woken = taken.woken;
             self.add_jobs(&mut read, Place::Prioritized, taken.prioritized).await?;
             self.add_jobs(&mut read, Place::Stream, taken.plain).await?;
             if n_taken == count || (is_limited && n_taken > 0) {
                 return Ok(read);
             }
             if is_limited {
-                if let Some(block) = block {
-                    self.wait_for_limits(block.min(BLOCK_MAX), taken.wait, &taken.last_generated).await?;
+                read.held_up = taken.wait.is_some();
+                // Who is told that something is due promotes it before it waits.
+                if let Some(block) = block.filter(|_| !read.woken) {
+                    self.wait_for_limits(block.min(BLOCK_MAX), taken.gate, taken.wait, &taken.last_added).await?;
                 }
                 return Ok(read);
             }
@@ -266,20 +281,50 @@ impl Reader {
         Ok(read)
     }
 
+    /// Takes what a plain read does not bring. What is parked on the way, because its group is held up, is passed over.
+    async fn take(&mut self, count: usize) -> Result<Taken, QueueError> {
+        let mut woken = false;
+        loop {
+            let knows_limits = self.last_wake.is_some();
+            let mut taken = self.queue.take(&self.consumer, count, AGEING, knows_limits).await?;
+            let last_wake =
+                matches!(taken.gate, Gate::Limited | Gate::Full).then(|| std::mem::take(&mut taken.last_wake));
+            // With limits nobody reads the wake stream as a group: each reader sees for itself that it went on.
+            woken |= last_wake.is_some() && last_wake != self.last_wake;
+            self.last_wake = last_wake;
+            let is_passing =
+                taken.prioritized.is_empty() && taken.plain.is_empty() && taken.wait == Some(Duration::ZERO);
+            if !is_passing {
+                return Ok(Taken { woken, ..taken });
+            }
+        }
+    }
+
     /// Waits until a limit may let something through: for as long as the script said, or until something is added.
-    async fn wait_for_limits(&mut self, block: Duration, wait: Option<Duration>, last: &str) -> Result<(), QueueError> {
+    async fn wait_for_limits(
+        &mut self,
+        block: Duration,
+        gate: Gate,
+        wait: Option<Duration>,
+        last_added: &str,
+    ) -> Result<(), QueueError> {
         if let Some(wait) = wait {
-            let unblocked = self.unblocked.clone();
-            // Ended early only by the worker that ends.
-            let _ = tokio::time::timeout(wait.min(block), unblocked.notified()).await;
+            // Whoever changes limits need not wait for the end of a long window.
+            let again = tokio::time::sleep(wait.min(block).min(HELD_UP_MAX));
+            tokio::select! {
+                () = again => {}
+                () = self.ends.unblocked.notified() => {}
+                () = self.ends.room.notified(), if gate == Gate::Full => {}
+            }
             return Ok(());
         }
         let (stream, wake) = (self.queue.keys().stream().to_owned(), self.queue.keys().wake().to_owned());
+        let last_wake = self.last_wake.clone().unwrap_or_default();
         let connection = self.connected().await?;
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(1).arg("BLOCK").arg(millis(block).max(1));
         // From what was last when nothing was to be had: what was added since is seen. It is only looked at, not taken.
-        command.arg("STREAMS").arg(stream).arg(wake).arg(last).arg("$");
+        command.arg("STREAMS").arg(stream).arg(wake).arg(last_added).arg(last_wake);
         command.query_async::<Value>(connection).await.map_err(|cause| QueueError::from_redis("XREAD", cause))?;
         Ok(())
     }
@@ -289,7 +334,7 @@ impl Reader {
         if self.connection.is_none() {
             let mut connection = self.queue.redis().blocking_connection(BLOCK_MAX).await?;
             let id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await;
-            self.client_id.store(id.unwrap_or(0), Ordering::Release);
+            self.ends.client_id.store(id.unwrap_or(0), Ordering::Release);
             self.connection = Some(connection);
         }
         Ok(self.connection.as_mut().expect("made above"))
@@ -395,10 +440,15 @@ impl Reader {
 }
 
 impl Unblocker {
+    /// Says that a job was settled: a reader that waits because as many are active as may be tries again at once.
+    pub fn room_made(&self) {
+        self.ends.room.notify_one();
+    }
+
     /// Ends a read that blocks now. Where the server refuses the command, the read ends by itself within [`BLOCK_MAX`].
     pub async fn unblock(&self) {
-        self.unblocked.notify_one();
-        let id = self.client_id.load(Ordering::Acquire);
+        self.ends.unblocked.notify_one();
+        let id = self.ends.client_id.load(Ordering::Acquire);
         if id != 0 {
             let answer: Result<i64, _> =
                 redis::cmd("CLIENT").arg("UNBLOCK").arg(id).query_async(&mut self.queue.connection()).await;
@@ -409,9 +459,9 @@ impl Unblocker {
     }
 }
 
-pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 pub(super) type RawEntry = (EntryId, Fields);
-pub(super) type Stream = (Vec<u8>, Vec<RawEntry>);
+type Stream = (Vec<u8>, Vec<RawEntry>);
 
 fn field<'a>(fields: &'a Fields, name: &[u8]) -> Option<&'a [u8]> {
     fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_slice())
@@ -419,37 +469,53 @@ fn field<'a>(fields: &'a Fields, name: &[u8]) -> Option<&'a [u8]> {
 
 /// The reply of XREADGROUP: streams with entries with fields. Nil and an empty entry list are no entries.
 pub(super) fn streams(reply: Value) -> Result<Vec<Stream>, QueueError> {
-    let unexpected = |detail: &str| QueueError::Reply { script: "XREADGROUP", detail: detail.to_owned() };
-    let array = |value: Value| match value {
-        Value::Array(elements) => Ok(elements),
-        Value::Nil => Ok(Vec::new()),
-        _ => Err(unexpected("no array where one is due")),
-    };
-    let bytes = |value: Value| match value {
-        Value::BulkString(bytes) => Ok(bytes),
-        Value::SimpleString(text) => Ok(text.into_bytes()),
-        _ => Err(unexpected("no string where one is due")),
-    };
-    let pair = |value: Value| -> Result<[Value; 2], QueueError> {
-        array(value)?.try_into().map_err(|_| unexpected("no pair where one is due"))
-    };
+    const SCRIPT: &str = "XREADGROUP";
     let mut decoded = Vec::new();
-    for stream in array(reply)? {
-        let [name, entries] = pair(stream)?;
-        let mut found = Vec::new();
-        for entry in array(entries)? {
-            let [id, fields] = pair(entry)?;
-            let id = String::from_utf8_lossy(&bytes(id)?).parse().map_err(|_| unexpected("no entry id"))?;
-            let mut pairs = Vec::with_capacity(1);
-            let mut parts = array(fields)?.into_iter();
-            while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-                pairs.push((bytes(name)?, bytes(value)?));
-            }
-            found.push((id, pairs));
-        }
-        decoded.push((bytes(name)?, found));
+    for stream in array(SCRIPT, reply)? {
+        let [name, found] = pair(SCRIPT, stream)?;
+        decoded.push((bytes(SCRIPT, name)?, entries(SCRIPT, found)?));
     }
     Ok(decoded)
+}
+
+/// Entries with their fields, as XRANGE answers them; `script` is whose reply they are in.
+pub(super) fn entries(script: &'static str, reply: Value) -> Result<Vec<RawEntry>, QueueError> {
+    let mut found = Vec::new();
+    for entry in array(script, reply)? {
+        let [id, fields] = pair(script, entry)?;
+        let id = String::from_utf8_lossy(&bytes(script, id)?).parse().map_err(|_| unexpected(script, "no entry id"))?;
+        let mut pairs = Vec::with_capacity(1);
+        let mut parts = array(script, fields)?.into_iter();
+        while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+            pairs.push((bytes(script, name)?, bytes(script, value)?));
+        }
+        found.push((id, pairs));
+    }
+    Ok(found)
+}
+
+fn array(script: &'static str, value: Value) -> Result<Vec<Value>, QueueError> {
+    match value {
+        Value::Array(elements) => Ok(elements),
+        Value::Nil => Ok(Vec::new()),
+        _ => Err(unexpected(script, "no array where one is due")),
+    }
+}
+
+fn pair(script: &'static str, value: Value) -> Result<[Value; 2], QueueError> {
+    array(script, value)?.try_into().map_err(|_| unexpected(script, "no pair where one is due"))
+}
+
+fn bytes(script: &'static str, value: Value) -> Result<Vec<u8>, QueueError> {
+    match value {
+        Value::BulkString(bytes) => Ok(bytes),
+        Value::SimpleString(text) => Ok(text.into_bytes()),
+        _ => Err(unexpected(script, "no string where one is due")),
+    }
+}
+
+fn unexpected(script: &'static str, detail: &str) -> QueueError {
+    QueueError::Reply { script, detail: detail.to_owned() }
 }
 
 #[cfg(test)]

@@ -231,8 +231,13 @@ pub struct Firing {
 /// What the jobs of a firing are.
 #[derive(Clone, Debug)]
 pub enum Work {
-    /// This envelope: nothing is stored of the scheduler.
-    Given(Vec<u8>),
+    /// This: nothing is stored of the scheduler.
+    Given {
+        /// The envelope.
+        envelope: Vec<u8>,
+        /// What they are grouped by, on a queue that limits its groups.
+        group: Option<String>,
+    },
     /// The stored template.
     Stored {
         /// The revision that it is believed to have: with another one nothing is done.
@@ -326,7 +331,7 @@ impl Firing {
     /// bounded too.
     fn weight_bytes(&self) -> usize {
         let bytes = match &self.work {
-            Work::Given(envelope) => envelope.len(),
+            Work::Given { envelope, .. } => envelope.len(),
             Work::Stored { template_bytes, .. } => *template_bytes,
         };
         self.jobs.len() * bytes.max(BYTES_PER_CALL_MAX / JOBS_PER_CALL_MAX)
@@ -516,9 +521,12 @@ impl Queue {
                 call.arg(&firing.id).arg(firing.slot_ms).arg(firing.from_ms).arg(text(firing.next_slot_ms));
                 let last_slot_ms = firing.jobs.last().map(|(slot_ms, _)| *slot_ms);
                 match &firing.work {
-                    Work::Given(envelope) => call.arg("").arg("").arg(text(last_slot_ms)).arg(&envelope[..]),
+                    Work::Given { envelope, group } => {
+                        let extras = self.extras(0, group.as_deref());
+                        call.arg("").arg("").arg(text(last_slot_ms)).arg(&envelope[..]).arg(extras)
+                    }
                     Work::Stored { revision, limit, .. } => {
-                        call.arg(revision).arg(text(*limit)).arg(text(last_slot_ms)).arg("")
+                        call.arg(revision).arg(text(*limit)).arg(text(last_slot_ms)).arg("").arg("")
                     }
                 };
                 call.arg(firing.jobs.len());

@@ -108,9 +108,14 @@ impl<T, H: Handler> Worker<T, H> {
         &mut self.options
     }
 
+    /// The worker itself, for what this type does not have: [`worker::Worker::handle`] changes it while it runs.
+    pub fn into_untyped(self) -> worker::Worker<H> {
+        worker::Worker::new(self.queue.untyped().clone(), self.handler, self.options)
+    }
+
     /// Works until `shutdown`, then ends what it holds; see [`worker::Worker::run`].
     pub async fn run(self, shutdown: CancellationToken) -> Ended {
-        worker::Worker::new(self.queue.untyped().clone(), self.handler, self.options).run(shutdown).await
+        self.into_untyped().run(shutdown).await
     }
 }
 

@@ -19,13 +19,13 @@ use super::odd_entries::{self, OddEntry};
 use super::settler::{Endings, Settler};
 use super::{Handler, Parts};
 use crate::error::chain;
-use crate::queue::QueueError;
-use crate::queue::read::{BLOCK_MAX, Entry, ReadReply, Reader, Unblocker};
+use crate::queue::read::{BLOCK_MAX, Entry, ReadReply, Unblocker};
 use crate::queue::scripts::JOBS_PER_CALL_MAX;
+use crate::queue::{Queue, QueueError};
 
 /// Pause after a failed read, before the connection is made anew.
 const READ_PAUSE: Duration = Duration::from_millis(500);
-/// How often a blocked read is asked to end while the worker ends: the first request may come just before it blocks.
+/// How often a blocked read is asked to end while nothing is to be read: the first request may come just before it blocks.
 const UNBLOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Jobs of the first read.
@@ -41,6 +41,15 @@ const LAST_READ_TIMEOUT: Duration = Duration::from_secs(1);
 struct ReadRequest {
     count: usize,
     block: Option<Duration>,
+}
+
+/// A worker that ended, or was dropped, has nothing in hand.
+struct AtRestWhenDropped(Arc<Parts>);
+
+impl Drop for AtRestWhenDropped {
+    fn drop(&mut self) {
+        self.0.control.set_at_rest(true);
+    }
 }
 
 /// The reading task's ends.
@@ -87,23 +96,28 @@ impl<H: Handler> Dispatcher<H> {
 
     /// Runs until `shutdown`, and then until nothing is held or `shutdown_timeout` is over.
     pub(super) async fn run(mut self, shutdown: &CancellationToken) {
-        let mut reading = Reading::spawn(self.parts.queue.reader(&self.parts.consumer.name));
+        let mut reading = Reading::spawn(self.parts.queue.clone(), &self.parts.consumer.name);
         let settler = Settler::spawn(&self.parts);
         let endings = settler.endings();
         let mut gate_changes = self.gate.changes();
+        let mut wanted = self.parts.control.changes();
+        let _at_rest_when_ended = AtRestWhenDropped(self.parts.clone());
         let mut deadline = None;
         loop {
             let is_ending = deadline.is_some();
-            self.start_flights(&endings, is_ending);
-            if !is_ending {
+            let reads = !is_ending && !self.parts.control.wanted().is_paused;
+            self.start_flights(&endings, !reads);
+            let has_none = !reading.is_busy && self.buffer.is_empty() && self.flights.is_empty() && self.odd.is_empty();
+            self.parts.control.set_at_rest(has_none && !reads && self.parts.leases.totals().0 == 0);
+            if reads {
                 self.request_read(&mut reading).await;
-            } else if !reading.is_busy && self.buffer.is_empty() && self.flights.is_empty() && self.odd.is_empty() {
+            } else if has_none && is_ending {
                 drop(endings);
                 // What Redis does not take in time is pending, and is given back or claimed.
                 let _ = timeout_at(deadline.unwrap_or_else(far_future) + LAST_SETTLE_TIMEOUT, settler.end()).await;
                 return;
             }
-            let can_start = self.flights.len() < self.parts.options.concurrency;
+            let can_start = self.flights.len() < self.concurrency();
             let flush_at = self.buffer.flush_at().filter(|_| can_start).unwrap_or_else(far_future);
             tokio::select! {
                 () = shutdown.cancelled(), if !is_ending => {
@@ -122,14 +136,16 @@ impl<H: Handler> Dispatcher<H> {
                     let _ = timeout(LAST_SETTLE_TIMEOUT, settler.end()).await;
                     return;
                 }
-                () = sleep(UNBLOCK_INTERVAL), if is_ending && reading.is_busy => reading.unblock(),
+                () = sleep(UNBLOCK_INTERVAL), if !reads && reading.is_busy => reading.unblock(),
+                // fails only without a sender, and the parts hold one
+                _ = wanted.changed() => reading.unblock(),
                 read = reading.replies.recv(), if reading.is_busy => {
                     reading.is_busy = false;
                     if let Some((count, reply)) = read {
                         self.take_in(count, reply);
                     } else {
                         tracing::error!(queue = %self.parts.queue.name(), "the reading task panicked and is started anew");
-                        reading = Reading::spawn(self.parts.queue.reader(&self.parts.consumer.name));
+                        reading = Reading::spawn(self.parts.queue.clone(), &self.parts.consumer.name);
                     }
                 }
                 Some(flown) = self.flights.join_next(), if !self.flights.is_empty() => {
@@ -139,7 +155,7 @@ impl<H: Handler> Dispatcher<H> {
                         landed(flown);
                     }
                 }
-                () = self.parts.settled.notified() => {}
+                () = self.parts.settled.notified() => reading.unblocker.room_made(),
                 Some(dealt) = self.odd.join_next(), if !self.odd.is_empty() => {
                     if let Err(error) = dealt {
                         tracing::error!(%error, "entries that are no jobs were left; they are claimed after lock_duration");
@@ -152,10 +168,14 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// Starts what is due, as far as slots are free.
-    fn start_flights(&mut self, endings: &Endings, is_ending: bool) {
-        while self.flights.len() < self.parts.options.concurrency {
-            let no_more = is_ending || self.is_drained || self.room() == 0;
+    fn concurrency(&self) -> usize {
+        self.parts.control.wanted().concurrency
+    }
+
+    /// Starts what is due, as far as slots are free. Nothing more comes when the worker ends, or is paused.
+    fn start_flights(&mut self, endings: &Endings, nothing_comes: bool) {
+        while self.flights.len() < self.concurrency() {
+            let no_more = nothing_comes || self.is_drained || self.room() == 0;
             let Some(mut batch) = self.buffer.take_due(Instant::now(), no_more) else {
                 return;
             };
@@ -174,7 +194,7 @@ impl<H: Handler> Dispatcher<H> {
         let (jobs, settling, bytes) = self.parts.leases.loads();
         let free_bytes = options.buffer_bytes.saturating_sub(bytes);
         let fitting = if free_bytes == 0 { 0 } else { free_bytes.div_ceil(self.job_bytes.max(1)) };
-        let held_max = options.concurrency * options.batch_size;
+        let held_max = self.concurrency() * options.batch_size;
         // What is through and waits for Redis takes no slot, but must not pile up either.
         if settling >= held_max { 0 } else { held_max.saturating_sub(jobs).min(fitting) }
     }
@@ -235,15 +255,19 @@ impl<H: Handler> Dispatcher<H> {
 
 impl Reading {
     /// Reads on a task of its own, one request at a time, until the dispatcher is gone.
-    fn spawn(mut reader: Reader) -> Self {
+    fn spawn(queue: Queue, consumer: &str) -> Self {
+        let mut reader = queue.reader(consumer);
         let unblocker = reader.unblocker();
         let (requests, mut requested) = mpsc::channel::<ReadRequest>(1);
         let (answers, replies) = mpsc::channel(1);
         let task = tokio::spawn(async move {
             while let Some(request) = requested.recv().await {
                 let reply = reader.read(request.count, request.block).await;
-                if reply.is_err() {
-                    sleep(READ_PAUSE).await;
+                match &reply {
+                    // before anybody works on them, so that the events of a job stand in order
+                    Ok(read) if queue.tells_all() => tell_active(&queue, read).await,
+                    Ok(_) => {}
+                    Err(_) => sleep(READ_PAUSE).await,
                 }
                 if answers.send((request.count, reply)).await.is_err() {
                     return;
@@ -284,6 +308,17 @@ fn landed(flown: Result<(), JoinError>) {
         && error.is_panic()
     {
         tracing::error!(%error, "a flight panicked; its jobs are claimed after lock_duration");
+    }
+}
+
+/// Writes the events of jobs that were read, in one go. An event that is lost is no reason to hold up its job.
+async fn tell_active(queue: &Queue, read: &ReadReply) {
+    let jobs = read.entries.iter().filter_map(|entry| match entry {
+        Entry::Job(delivery) => Some(&delivery.job.id),
+        Entry::Plain(_) | Entry::Unreadable(_) => None,
+    });
+    if let Err(error) = queue.tell_active(jobs).await {
+        tracing::warn!(queue = %queue.name(), error = %chain(&error), "the events of jobs that start were not written");
     }
 }
 

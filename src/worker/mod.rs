@@ -16,6 +16,7 @@
 
 mod background;
 mod buffer;
+mod control;
 mod dispatch;
 mod flight;
 mod handler;
@@ -31,6 +32,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use control::WorkerHandle;
 pub use handler::{Adoption, Handler, JobHandler, Outage, Single};
 pub use schedule_loop::ScheduleLoop;
 
@@ -45,6 +47,7 @@ use crate::queue::claim::ClaimLimits;
 use crate::queue::consumers::Consumer;
 use crate::queue::dead_letter::Retention;
 use crate::queue::limits::Limits;
+use control::Control;
 use dispatch::Dispatcher;
 use leases::Leases;
 
@@ -54,7 +57,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How a worker works. The meaning and range of each value are in `streams.toml`.
 #[derive(Clone, Debug)]
 pub struct WorkerOptions {
-    /// Batches in flight.
+    /// Batches in flight, to begin with; see [`WorkerHandle::set_concurrency`].
     pub concurrency: usize,
     /// Most jobs of a batch; 1 for single jobs.
     pub batch_size: usize,
@@ -132,6 +135,7 @@ pub(crate) struct Parts {
     pub(crate) queue: Queue,
     pub(crate) consumer: Consumer,
     pub(crate) options: WorkerOptions,
+    pub(crate) control: Arc<Control>,
     pub(crate) leases: Leases,
     pub(crate) metrics: WorkerMetrics,
     /// Told when jobs were settled.
@@ -151,6 +155,7 @@ impl<H: Handler> Worker<H> {
             metrics: WorkerMetrics::new(queue.name()),
             queue,
             consumer: Consumer::of_this_process(),
+            control: Arc::new(Control::new(options.concurrency)),
             options,
             leases: Leases::default(),
             settled: Notify::new(),
@@ -167,6 +172,11 @@ impl<H: Handler> Worker<H> {
         let parts = self.own_parts();
         parts.beat = pulse.follow(format!("worker of {}", parts.queue.name()));
         self
+    }
+
+    /// Changes it while it runs.
+    pub fn handle(&self) -> WorkerHandle {
+        WorkerHandle { control: self.parts.control.clone() }
     }
 
     /// Leaves the schedulers of its queue to somebody else's [`ScheduleLoop`].

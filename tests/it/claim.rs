@@ -301,3 +301,38 @@ async fn a_key_of_another_type_is_buried_by_the_sweep_and_its_neighbours_are_cla
     assert!(letters[0].reason.contains("WRONGTYPE"), "{letters:?}");
     assert_eq!(letters[0].id, Some(id("job-1")));
 }
+
+#[tokio::test]
+async fn jobs_and_plain_entries_that_stalled_take_turns_on_one_page() {
+    let queue = queue().await;
+    let mut redis = connection(&queue).await;
+    for n in 0..5 {
+        add(&queue, format!("job-{n}")).await;
+        let json = format!("\"plain-{n}\"");
+        redis.xadd::<_, _, _, _, ()>(queue.keys().stream(), "*", &[("json", json)]).await.unwrap();
+    }
+    let entries = queue.reader("dead").read(20, None).await.unwrap().entries;
+    let entries: Vec<EntryId> = entries
+        .iter()
+        .map(|entry| match entry {
+            Entry::Job(delivery) => delivery.lease.entry,
+            Entry::Plain(plain) => plain.entry,
+            Entry::Unreadable(unreadable) => panic!("{unreadable:?}"),
+        })
+        .collect();
+    stall(&queue, &entries).await;
+    let swept = sweep(&queue, 2).await;
+    assert_eq!((swept.waiting, swept.dropped), (10, 0));
+    assert_sound(&queue).await;
+    let again = queue.reader("worker").read(20, None).await.unwrap().entries;
+    let order: Vec<String> = again
+        .into_iter()
+        .map(|entry| match entry {
+            Entry::Job(delivery) => delivery.job.id.to_string(),
+            Entry::Plain(plain) => String::from_utf8(plain.json).unwrap().replace('"', ""),
+            Entry::Unreadable(unreadable) => panic!("{unreadable:?}"),
+        })
+        .collect();
+    let wanted: Vec<String> = (0..5).flat_map(|n| [format!("job-{n}"), format!("plain-{n}")]).collect();
+    assert_eq!(order, wanted);
+}

@@ -307,16 +307,14 @@ fn config_show_masks_every_secret_says_where_values_are_from_and_is_a_configurat
 }
 
 #[test]
-fn a_setting_without_effect_is_a_warning_and_no_failure() {
+fn the_rate_limit_of_the_old_system_is_in_force_and_no_warning() {
     let mut shell = Shell::new();
-    shell.set("WORKER_RATE_LIMIT_MAX", "100");
+    shell.set("WORKER_RATE_LIMIT_MAX", "7");
     let ran = shell.run(&["config", "check"]);
     assert_eq!((ran.status.code(), ran.stdout.as_str()), (Some(0), "built-in configuration: ok, 0 feeds\n"));
-    assert!(
-        ran.stderr.lines().count() == 1 && ran.stderr.contains("WARN WORKER_RATE_LIMIT_MAX set: "),
-        "{}",
-        ran.stderr
-    );
+    assert_eq!(ran.stderr, "");
+    let json: Value = serde_json::from_str(&shell.run(&["config", "show", "--json"]).data()).unwrap();
+    assert_eq!(json["stream"]["job_import_queue"]["limiter"], json!({ "max": 7, "duration": "1000ms" }));
 }
 
 // ── calls that cannot work ─────────────────────────────────────────────────────────────────────────────────────────

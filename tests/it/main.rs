@@ -14,15 +14,20 @@ mod adding;
 mod delivery;
 mod claim;
 mod pause;
+mod limits;
+mod groups;
+mod priorities;
 mod backoff;
 mod dead_letter;
 mod operate;
 mod schedulers;
 mod schedule_loop;
 mod consumers;
+mod look;
 mod worker;
 mod library;
 mod model;
+mod differential;
 mod store;
 
 mod happy_path;
@@ -34,6 +39,7 @@ mod crash;
 mod outage;
 mod ending;
 mod schedules;
+mod shared_out;
 mod embedded;
 mod metrics;
 

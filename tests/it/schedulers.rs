@@ -35,7 +35,7 @@ fn firing(name: &str, slot_ms: i64) -> Firing {
         slot_ms,
         from_ms: slot_ms,
         next_slot_ms: Some(slot_ms + HOUR),
-        work: Work::Given(envelope),
+        work: Work::Given { envelope, group: None },
         jobs: vec![(slot_ms, id(name))],
     }
 }

@@ -17,6 +17,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::limit::{self, LimitArgs};
 use super::{Globals, UsageError, output};
 use crate::job::JobId;
 use crate::pipeline::Queues;
@@ -49,6 +50,17 @@ pub(super) enum QueueCommand {
     #[command(after_help = "Example:
   feedmill queue resume --queue job_import_queue")]
     Resume(QueueArgs),
+    /// Show and change what limits the start of jobs
+    #[command(after_help = "Examples:
+  feedmill queue limit                            what is in force
+  feedmill queue limit --rate 100/1s              at most 100 starts a second
+  feedmill queue limit --concurrency 20           at most 20 jobs active
+  feedmill queue limit --for 30s                  start nothing for so long
+  feedmill queue limit --reset                    as configured, again
+
+Limits hold for all workers together, from the next start on; a worker that
+waits learns of them within a second or, if the queue had none, five.")]
+    Limit(LimitArgs),
     // The others are described at their arguments.
     Add(Box<add::AddArgs>),
     Retry(retry::RetryArgs),
@@ -110,6 +122,10 @@ pub(super) async fn run(globals: &Globals, command: QueueCommand) -> anyhow::Res
             let queue = chosen(&queues, &args).await?;
             let changed = queue.resume().await?;
             output::line(&format!("{} {}", queue.name(), if changed { "goes on" } else { "was not paused" }))?;
+        }
+        QueueCommand::Limit(args) => {
+            let queue = chosen(&queues, &QueueArgs { queue: args.queue.clone() }).await?;
+            limit::run(&config, &queue, &args).await?;
         }
         QueueCommand::Add(args) => {
             return add::run(&config, &queues, &chosen(&queues, &args.queue).await?, &args).await;

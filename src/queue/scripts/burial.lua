@@ -9,6 +9,7 @@ local function bury(key, head, id, reason, attempts, consumer, exhausted, listed
   redis.call('SETRANGE', key, '0', 'f' .. packed(letter) .. string.char(attempts))
   local first = first_failure(redis.call('HGET', K.failures, id), now)
   redis.call('HSET', K.failures, id, cmsgpack.pack({first, now, reason}))
+  keep_log(id)
   if EVENTS_MAX > 0 then
     event('failed', id, 'failedReason', reason, 'prev', prev or 'active')
     if exhausted then
@@ -28,33 +29,5 @@ local function bury(key, head, id, reason, attempts, consumer, exhausted, listed
     count(changes, import, 'open', -1)
     count(changes, import, 'failed', 1)
     apply_counts(changes, IMPORT, K.closing)
-  end
-end
-
--- Makes a dead letter of what is left where no job can be made of an entry: `id` of a job whose guard is missing, or
--- `raw` bytes of an entry that says nothing else; the other one is false. A missing guard is a loss: the number of losses
--- tells feeds that what they remember as enqueued may never arrive.
-local function bury_remains(id, raw, reason, label, consumer)
-  local letter = {'reason', reason, 'attempts', 0, 'at', whole(now_ms()), 'consumer', consumer}
-  if id then
-    letter[#letter + 1] = 'id'
-    letter[#letter + 1] = id
-    redis.call('HDEL', K.failures, id)
-    note_loss(K.meta)
-  end
-  if raw then
-    letter[#letter + 1] = 'raw'
-    letter[#letter + 1] = raw
-  end
-  redis.call('XADD', K.dead, '*', unpack(letter))
-  if EVENTS_MAX > 0 then
-    event('failed', label, 'failedReason', reason, 'prev', 'active')
-  end
-end
-
-local function count_buried(n)
-  if n > 0 then
-    redis.call('HINCRBY', K.meta, 'failed', n)
-    count_minute('failed', n)
   end
 end

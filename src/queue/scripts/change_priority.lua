@@ -1,5 +1,5 @@
--- Gives a job another priority, or none (0). One that waits for a worker moves to where it stands now in the order, behind
--- those of the same priority; of any other the head notes it for the next time that it waits.
+-- Gives a job another priority, or none (0). One that waits for a worker, or is parked, moves to where it stands now in the
+-- order, behind those of the same priority; of any other the head notes it for the next time that it waits.
 --
 -- KEYS  1-12 as queue.lua · 13 job:<id> (string)
 -- ARGV  1-4 as queue.lua · 5 id · 6 priority
@@ -24,6 +24,9 @@ if state == 'p' or (state == 'w' and place == 's') then -- it keeps its room in 
     redis.call('ZREM', K.prioritized, id)
   end
   front = wait(id, priority)
+elseif place == 'g' then
+  n_parked = n_parked - 1
+  front = park(id, priority, group, (struct.unpack('>I8', string.sub(head, 14, 21)))) -- in the place of its old score
 end
 -- The extras may take more or less room than before, and the envelope follows them.
 redis.call('SET', key, front .. string.sub(head, 12, HEAD_LAST) .. packed_extras(priority, group)

@@ -44,14 +44,15 @@ local function take_over_job(entry, id)
   elseif holds(head, place .. packed(entry)) then
     local stalls = math.min(string.byte(head, 13) + 1, 255)
     redis.call('SETRANGE', key, 12, string.char(stalls))
-    stall_event(id)
     if stalls > stalls_max then
+      stall_event(id)
       leave_group(head)
       bury(key, head, id, REASON, string.byte(head, 12), consumer, false, listed_max)
       keep_as_told(key, id, read_envelope(key, head))
       n_buried = n_buried + 1
     else
       put_back(key, id, head)
+      stall_event(id)
       n_waiting = n_waiting + 1
     end
   else -- the job stands elsewhere and this entry is a leftover
@@ -67,7 +68,7 @@ local function take_over_plain(entry, fields)
   if stalls > stalls_max then
     bury_unreadable(entry, REASON, nil, fields.json)
   else
-    redis.call('XADD', lane, '*', 'json', fields.json, 'stalls', stalls, 'added', fields.added or entry)
+    add_plain_entry(lane, 'json', fields.json, 'stalls', stalls, 'added', fields.added or entry)
     n_waiting = n_waiting + 1
   end
 end

@@ -11,30 +11,18 @@ local consumers = KEYS[OWN_KEYS]
 local lifetime = tonumber(ARGV[OWN_ARGS])
 
 local now = now_ms()
-local function group_of(stream)
-  local groups = redis.pcall('XINFO', 'GROUPS', stream)
-  for _, info in ipairs(groups) do
-    local fields = {}
-    for i = 1, #info, 2 do
-      fields[info[i]] = info[i + 1]
-    end
-    if fields.name == GROUP then
-      return fields.pending, fields['last-delivered-id']
-    end
-  end
-  return 0, '0-0'
-end
-local pending, reached = group_of(K.stream)
+local NO_ENTRIES = {pending = 0, ['last-delivered-id'] = '0-0'}
+local stream, lane = group_of(K.stream) or NO_ENTRIES, group_of(K.prioritized_active) or NO_ENTRIES
 
 -- A closed gate pretends that everything was delivered; where the group really was is in meta.
-reached = redis.call('HGET', K.meta, 'gate') or reached
+local reached = redis.call('HGET', K.meta, 'gate') or stream['last-delivered-id']
 local oldest_age = -1
 local oldest = redis.pcall('XRANGE', K.stream, '(' .. reached, '+', 'COUNT', 1)
 if not oldest.err and oldest[1] then
   oldest_age = math.max(now - tonumber(string.match(oldest[1][1], '^%d+')), 0)
 end
 
-return {redis.call('XLEN', K.stream), pending, (group_of(K.prioritized_active)), redis.call('ZCARD', K.prioritized),
+return {redis.call('XLEN', K.stream), stream.pending, lane.pending, redis.call('ZCARD', K.prioritized),
   tonumber(redis.call('HGET', K.meta, 'parked') or 0), redis.call('ZCARD', K.delayed), redis.call('XLEN', K.dead),
   redis.call('ZCARD', K.completed), redis.call('ZCOUNT', consumers, whole(now - lifetime), '+inf'), oldest_age,
   unpack(redis.call('HGETALL', K.meta))}

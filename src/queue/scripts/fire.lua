@@ -14,14 +14,15 @@
 -- ARGV  1-4 as queue.lua · 5 prefix of scheduler keys (hashes) · then per scheduler: id · slot it is believed to have (ms)
 --       · when it may be fired (ms) · next slot (ms; empty: there is none, and the scheduler goes) · revision it is believed
 --       to have (empty: nothing is stored of it) · most jobs it may ever add (empty: any number) · the last of the slots that
---       get a job (ms; empty: none does) · envelope (empty: the stored template) · number of jobs · their ids
+--       get a job (ms; empty: none does) · envelope (empty: the stored template) · its extras as in a head, length first (or
+--       empty) · number of jobs · their ids
 -- Returns one string per scheduler: N nothing done: it has another slot or revision by now, or it is too early; else a
 --         letter per job: E enqueued · D its job lives · X the key of the job is of another type · O not added, the
 --         scheduler has had all its jobs
 -- At most 256 jobs or 512 KiB a call.
 
 local schedulers, scheduler_prefix = KEYS[OWN_KEYS], ARGV[OWN_ARGS]
-local FIRST_KEY, FIRST_ARG, ARGS = OWN_KEYS + 1, OWN_ARGS + 1, 9
+local FIRST_KEY, FIRST_ARG, ARGS = OWN_KEYS + 1, OWN_ARGS + 1, 10
 
 local replies, changes = {}, {}
 local n_enqueued, n_duplicate = 0, 0
@@ -65,7 +66,8 @@ end
 local key_at, at = FIRST_KEY, FIRST_ARG
 while at <= #ARGV do
   local id, slot, from, next_slot, revision = unpack(ARGV, at, at + 4)
-  local limit, last_slot, envelope, n_jobs = tonumber(ARGV[at + 5]), ARGV[at + 6], ARGV[at + 7], tonumber(ARGV[at + 8])
+  local limit, last_slot, envelope = tonumber(ARGV[at + 5]), ARGV[at + 6], ARGV[at + 7]
+  local extra, n_jobs = ARGV[at + 8], tonumber(ARGV[at + 9])
   local hash = scheduler_prefix .. id
   local stored = redis.pcall('HMGET', hash, 'revision', 'fired', 'template', 'priority', 'group')
   if stored.err then -- the key is of another type: nothing of ours is stored
@@ -77,6 +79,8 @@ while at <= #ARGV do
   if envelope == '' then
     envelope, priority = stored[3], tonumber(stored[4] or 0) or 0
     group = WINDOW > 0 and stored[5] or '' -- groups count only on a queue that limits them
+  elseif extra ~= '' then
+    priority, group = struct.unpack('>I4', string.sub(extra, 2, 5)), string.sub(extra, 6)
   end
   local letters = 'N'
   if is_believed and envelope and tonumber(from) * 1000 <= us then

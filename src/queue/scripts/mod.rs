@@ -47,7 +47,7 @@ scripts! {
     TAKE = ["head", "queue", "gate", "placing"] "take";
     DONE = ["head", "queue", "imports", "placing", "retention"] "done";
     BACK_OFF = ["head", "queue", "placing"] "back_off";
-    PROMOTE = ["head", "queue", "imports", "placing", "burial"] "promote";
+    PROMOTE = ["head", "queue", "placing"] "promote";
     BURY = ["head", "queue", "imports", "placing", "burial", "envelope", "forgetting", "discarding"] "bury";
     ENQUEUE_DEAD = ["head", "queue", "imports", "placing"] "enqueue_dead";
     BURY_ENTRY = ["head", "queue", "imports", "placing", "burial"] "bury_entry";
@@ -58,7 +58,7 @@ scripts! {
     RENEW = ["head"] "renew";
     BEGIN_SWEEP = ["head"] "begin_sweep";
     CLAIM = ["head", "queue", "imports", "placing", "burial", "envelope", "forgetting", "discarding"] "claim";
-    PROMOTE_NOW = ["head", "queue", "imports", "placing", "burial", "states"] "promote_now";
+    PROMOTE_NOW = ["head", "queue", "placing", "states"] "promote_now";
     CHANGE_DELAY = ["head", "queue", "placing", "states"] "change_delay";
     CHANGE_PRIORITY = ["head", "queue", "placing", "states"] "change_priority";
     UPDATE_PAYLOAD = ["head", "queue", "placing", "envelope", "states"] "update_payload";
@@ -71,8 +71,13 @@ scripts! {
     PAUSE = ["head", "gate"] "pause";
     RESUME = ["head", "gate"] "resume";
     SET_LIMITS = ["head", "gate"] "set_limits";
-    COUNTS = ["head", "queue"] "counts";
+    HOLD_UP_GROUP = ["head", "queue", "gate", "placing"] "hold_up_group";
+    COUNTS = ["head", "queue", "gate"] "counts";
     FIND = ["head", "queue", "placing"] "find";
+    LIST = ["head", "queue", "brief"] "list";
+    SET_PROGRESS = ["head", "queue"] "set_progress";
+    ADD_LOG = ["head", "queue"] "add_log";
+    CONSUMERS = ["head"] "consumers";
     HEARTBEAT = ["head"] "heartbeat";
     REAP_CONSUMERS = ["head"] "reap_consumers";
     OPEN_IMPORTS = ["head", "imports"] "open_imports";

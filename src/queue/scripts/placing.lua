@@ -1,5 +1,8 @@
 -- Shared by the scripts that move jobs: where a job stands, and how it gets there and away. Behind queue.lua and head.lua.
 --
+-- Of a group with parked jobs at least one stands in a lane or in the prioritized zset, or the group is held up: what leaves,
+-- or the end of the hold-up, brings the next ones out, so none of them is forgotten.
+--
 -- A script collects while it goes through its jobs, and carries out at its end, in one command each: `drop_left()` what left
 -- the lanes, `apply_groups()` what groups gained and lost, `wake_readers()` what readers must know.
 
@@ -7,6 +10,7 @@
 -- with a priority wait in the zset until a worker takes them.
 local LANES = {s = K.stream, p = K.prioritized_active}
 local PRIORITY_STEP = 4294967296 -- a score is priority × this + arrival
+local LARGEST_EXACT = 9007199254740992 -- of the whole numbers that a score can hold
 
 local added_ms, added_seq, added_ms_bytes = {}, {}, {} -- by stream: the entry that this call added last
 
@@ -35,6 +39,12 @@ local function add_entry(stream, id)
   return ref
 end
 
+-- Adds an entry that is no job's: a plain producer's, with these fields and values.
+local function add_plain_entry(stream, ...)
+  redis.call('XADD', stream, '*', ...)
+  added_seq[stream] = nil -- the next one does not follow from the last of ours any more
+end
+
 local function has_entry(stream, bytes)
   local entry = unpacked(bytes)
   return #redis.call('XRANGE', stream, entry, entry) > 0
@@ -61,21 +71,62 @@ local function stands(head, id)
   end
 end
 
--- Whether a worker has the job.
-local function is_active(head)
+-- What XPENDING says of a job that a worker has, {entry, consumer, idle time (ms), deliveries}; nil of any other.
+local function pending_of(head)
   local lane, entry = LANES[string.sub(head, 1, 1)], string.sub(head, 2, 11)
   if not lane or entry == NO_ENTRY then
-    return false
+    return nil
   end
   entry = unpacked(entry)
-  local pending = redis.pcall('XPENDING', lane, GROUP, entry, entry, 1)
-  return not pending.err and #pending > 0
+  return redis.pcall('XPENDING', lane, GROUP, entry, entry, 1)[1]
+end
+
+local function is_active(head)
+  return pending_of(head) ~= nil
+end
+
+-- ── what is lost ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+-- Makes a dead letter of what is left where no job can be made of an entry: `id` of a job whose guard is missing, or
+-- `raw` bytes of an entry that says nothing else; the other one is false. A missing guard is a loss: the number of losses
+-- tells feeds that what they remember as enqueued may never arrive.
+local function bury_remains(id, raw, reason, label, consumer)
+  local letter = {'reason', reason, 'attempts', 0, 'at', whole(now_ms()), 'consumer', consumer}
+  if id then
+    letter[#letter + 1] = 'id'
+    letter[#letter + 1] = id
+    redis.call('HDEL', K.failures, id)
+    note_loss(K.meta)
+  end
+  if raw then
+    letter[#letter + 1] = 'raw'
+    letter[#letter + 1] = raw
+  end
+  redis.call('XADD', K.dead, '*', unpack(letter))
+  if EVENTS_MAX > 0 then
+    event('failed', label, 'failedReason', reason, 'prev', 'active')
+  end
+end
+
+local function count_buried(n)
+  if n > 0 then
+    redis.call('HINCRBY', K.meta, 'failed', n)
+    count_minute('failed', n)
+  end
+end
+
+-- An id that waits, and whose guard is gone (evicted, deleted by hand) or of another type, which `err` says.
+local function bury_lost(id, err)
+  bury_remains(id, false, err or 'payload lost', id, '')
+  count_buried(1)
 end
 
 -- ── groups: of each at most WINDOW jobs stand in the lanes or the prioritized zset, the rest is parked ──────────────────
 
-local members, members_before, left_groups = {}, {}, {} -- by group: its jobs that are not parked; what they were; who left
+local members, members_before, n_left = {}, {}, {} -- by group: its jobs that are not parked; what they were; how many left
 local n_parked = 0 -- parked by this call, less those that came out
+local parked_changed = {} -- groups of which jobs were parked or came out
+local UNPARKED_MAX = 256 -- in one call, beyond one for each job that left
 
 local function n_members(group)
   if not members[group] then
@@ -85,7 +136,11 @@ local function n_members(group)
   return members[group]
 end
 
-local n_prioritized = 0
+local n_prioritized, must_promote = 0, false -- put into their zset by this call; a group is to be released
+
+local function next_arrival()
+  return redis.call('HINCRBY', K.meta, 'prioritized', 1) % PRIORITY_STEP
+end
 
 -- Puts a job where it waits for a worker; returns the front of its head. It has room in its group, if it has one.
 local function wait(id, priority)
@@ -93,18 +148,28 @@ local function wait(id, priority)
     return 's' .. add_entry(K.stream, id)
   end
   n_prioritized = n_prioritized + 1
-  local arrival = redis.call('HINCRBY', K.meta, 'prioritized', 1) % PRIORITY_STEP
-  redis.call('ZADD', K.prioritized, whole(priority * PRIORITY_STEP + arrival), id)
+  redis.call('ZADD', K.prioritized, whole(priority * PRIORITY_STEP + next_arrival()), id)
   return 'p' .. NO_ENTRY
 end
 
--- As `wait`, for a job that has no room in its group yet: where there is none it is parked, in the order of `arrival` (µs).
+-- Parks a job; returns the front of its head. Those with a priority come out first, in the order in which they would wait;
+-- their scores are below 0. The others are ordered by `arrival` (µs).
+local function park(id, priority, group, arrival)
+  local score = arrival
+  if priority > 0 then
+    score = priority * PRIORITY_STEP + next_arrival() - LARGEST_EXACT
+  end
+  redis.call('ZADD', PARKED .. group, whole(score), id)
+  parked_changed[group] = true
+  n_parked = n_parked + 1
+  return 'g' .. NO_ENTRY
+end
+
+-- As `wait`, for a job that has no room in its group yet: where there is none it is parked.
 local function enter(id, priority, group, arrival)
   if group ~= '' then
     if WINDOW > 0 and n_members(group) >= WINDOW then
-      redis.call('ZADD', PARKED .. group, whole(arrival), id)
-      n_parked = n_parked + 1
-      return 'g' .. NO_ENTRY
+      return park(id, priority, group, arrival)
     end
     members[group] = n_members(group) + 1
   end
@@ -114,6 +179,7 @@ end
 -- Puts a job back to waiting that kept its room in its group. `attempts` (one byte) replaces the count.
 local function put_back(key, id, head, attempts)
   redis.call('SETRANGE', key, '0', wait(id, (extras(head))) .. (attempts or ''))
+  if ALL_EVENTS then event('waiting', id, 'prev', 'active') end
 end
 
 -- Notes that a job gave up its room in its group.
@@ -121,28 +187,54 @@ local function leave_group(head)
   local _, group = extras(head)
   if group ~= '' then
     members[group] = n_members(group) - 1
-    left_groups[group] = true
+    n_left[group] = (n_left[group] or 0) + 1
   end
 end
 
--- Fills the room that jobs left, and writes the numbers down.
-local function apply_groups()
-  local budget = 256
-  for group in pairs(left_groups) do
-    local room = math.min(budget, WINDOW > 0 and WINDOW - members[group] or budget)
-    local ids = room > 0 and redis.call('ZPOPMIN', PARKED .. group, room) or {}
+-- Brings up to `n` parked jobs of a group to where they wait for a worker. Returns how many.
+local function unpark(group, n)
+  local n_unparked, n_popped = 0, 0
+  while n_unparked < n and n_popped < n + UNPARKED_MAX do
+    local ids = redis.call('ZPOPMIN', PARKED .. group, n - n_unparked)
+    if #ids == 0 then
+      return n_unparked
+    end
+    n_popped = n_popped + #ids / 2
+    parked_changed[group] = true
     for i = 1, #ids, 2 do
       local key = JOB .. ids[i]
-      local head = read_head(key)
+      local head, err = read_head(key)
       n_parked = n_parked - 1
-      if head and string.sub(head, 1, 1) == 'g' then
+      if not head then
+        bury_lost(ids[i], err)
+      elseif string.sub(head, 1, 1) == 'g' then -- else it stands elsewhere and this is a leftover
         redis.call('SETRANGE', key, '0', wait(ids[i], (extras(head))))
-        members[group] = members[group] + 1
-      else
-        note_loss(K.meta)
+        members[group] = n_members(group) + 1
+        n_unparked = n_unparked + 1
       end
     end
-    budget = budget - #ids / 2
+  end
+  if n_unparked == 0 and n > 0 and n_members(group) <= 0 then -- so many were lost that promote.lua must go on
+    redis.call('ZADD', HELD, whole(now_ms()), group)
+    must_promote = true
+  end
+  return n_unparked
+end
+
+-- Fills the room that jobs left, and writes the numbers down. A group that was not full has room for more than what left
+-- only when its window grew, or is counted by nobody (WINDOW 0): then its parked jobs come out bit by bit. One that is held
+-- up gets nothing until promote.lua releases it, and one with a rate no more than what left.
+local function apply_groups()
+  local extra, has_held
+  for group, n in pairs(n_left) do
+    if not extra then
+      extra = redis.call('HEXISTS', K.meta, 'group_rate_max') == 1 and 0 or UNPARKED_MAX
+      has_held = redis.call('ZCARD', HELD) > 0
+    end
+    local room = math.min(n + extra, WINDOW > 0 and WINDOW - members[group] or n + extra)
+    if room > 0 and not (has_held and redis.call('ZSCORE', HELD, group)) then
+      extra = extra - math.max(0, unpark(group, room) - n)
+    end
   end
   for group, n in pairs(members) do
     if n <= 0 then
@@ -153,6 +245,13 @@ local function apply_groups()
   end
   if n_parked ~= 0 then
     redis.call('HINCRBY', K.meta, 'parked', n_parked)
+  end
+  for group in pairs(parked_changed) do
+    if redis.call('EXISTS', PARKED .. group) == 1 then
+      redis.call('ZADD', PARKED_GROUPS, 0, group)
+    else
+      redis.call('ZREM', PARKED_GROUPS, group)
+    end
   end
 end
 
@@ -190,11 +289,14 @@ local function take_out(id, head)
     redis.call('ZREM', K.delayed, id)
   elseif place == 'f' then
     redis.call('XDEL', K.dead, unpacked(entry))
+    date_log(id)
   elseif place == 'c' then
     redis.call('ZREM', K.completed, id)
+    date_log(id)
   elseif place == 'g' then
     local _, group = extras(head)
     n_parked = n_parked - redis.call('ZREM', PARKED .. group, id)
+    parked_changed[group] = true
   end
 end
 
@@ -211,15 +313,23 @@ local function delay(id, due)
   redis.call('ZADD', K.delayed, whole(due), id)
 end
 
--- Blocked readers see neither zset: one of them is woken when a job with a priority waits, or one is due earlier than known.
+-- Blocked readers see no zset: one of them is woken when a job with a priority waits, or something is due earlier than known.
 -- Returns when the earliest is due (ms), if it was noted before and there is one.
 local function wake_readers()
   local due
   if earliest_due ~= nil then
     due = redis.call('ZRANGE', K.delayed, 0, 0, 'WITHSCORES')[2]
   end
-  if n_prioritized > 0 or (due and (not earliest_due or tonumber(due) < tonumber(earliest_due))) then
+  if n_prioritized > 0 or must_promote or (due and (not earliest_due or tonumber(due) < tonumber(earliest_due))) then
     redis.call('XADD', K.wake, 'MAXLEN', 1, '*', 'due', due or '')
   end
   return due
+end
+
+-- To be called when jobs have ended: BullMQ's event for a queue in which nothing waits or runs any more.
+local function note_drained()
+  if ALL_EVENTS and redis.call('XLEN', K.stream) == 0 and redis.call('XLEN', K.prioritized_active) == 0
+    and redis.call('ZCARD', K.prioritized) == 0 then
+    redis.call('XADD', K.events, 'MAXLEN', '~', EVENTS_MAX, '*', 'event', 'drained')
+  end
 end

@@ -7,7 +7,7 @@
 --         state (see states.lua), it was left
 -- At most 256 jobs a call.
 
-local statuses, n_buried = {}, 0
+local statuses = {}
 for i = OWN_KEYS, #KEYS do
   local key, id = KEYS[i], ARGV[OWN_ARGS + i - OWN_KEYS]
   local head = read_head(key)
@@ -20,12 +20,10 @@ for i = OWN_KEYS, #KEYS do
     if ALL_EVENTS then event('waiting', id, 'prev', 'delayed') end
   elseif not head and redis.call('ZREM', K.delayed, id) == 1 then
     status = 'B'
-    bury_remains(id, false, 'payload lost', id, '')
-    n_buried = n_buried + 1
+    bury_lost(id)
   end
   statuses[#statuses + 1] = status
 end
 apply_groups()
 wake_readers()
-count_buried(n_buried)
 return table.concat(statuses)

@@ -18,13 +18,14 @@ for i = OWN_KEYS, #KEYS do
   local status = 'G'
   if head and holds(head, 'f' .. packed(letter)) then
     status = 'R'
+    date_log(id)
     arrival = arrival + 1
     revive(key, id, head, arrival)
   elseif #redis.call('XRANGE', K.dead, letter, letter) == 1 then
     if raw ~= '' then
       status = 'R'
       -- Its version stays that of the letter: what was added since is newer.
-      redis.call('XADD', K.stream, '*', 'json', raw, 'added', letter)
+      add_plain_entry(K.stream, 'json', raw, 'added', letter)
       redis.call('XDEL', K.dead, letter)
     elseif head then -- a later job of this id: the letter is a leftover
       redis.call('XDEL', K.dead, letter)

@@ -62,6 +62,12 @@ impl Page {
         Self::new(rss)
     }
 
+    /// The answer has this header.
+    pub(crate) fn with_header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
     /// The answer comes after `delay`.
     pub(crate) fn after(self, delay: Duration) -> Self {
         Self { delay, ..self }

@@ -1,6 +1,6 @@
 //! Builders: queues under a prefix of their own, jobs, fetches that enqueue items, and reads.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use feedmill::{
     job::{Envelope, ImportId, JobId, Keep, Stored, Version},
@@ -48,8 +48,24 @@ pub(crate) async fn queue_under(url: &str, prefix: &str) -> Queue {
 
 /// A queue on the shared Redis with options of its own.
 pub(crate) async fn queue_with(options: QueueOptions) -> Queue {
-    let redis = Redis::connect(&SharedServers::of_this_run().redis_url(), &redis_prefix()).await.unwrap();
+    queue_at_with(&SharedServers::of_this_run().redis_url(), options).await
+}
+
+/// As [`queue_with`], on the server of this address.
+pub(crate) async fn queue_at_with(url: &str, options: QueueOptions) -> Queue {
+    let redis = Redis::connect(url, &redis_prefix()).await.unwrap();
     Queue::open(&redis, "jobs", options).await.unwrap()
+}
+
+/// A queue once more, with connections of its own, as a process with these options opens it.
+pub(crate) async fn as_another_process(queue: &Queue, options: QueueOptions) -> Queue {
+    let redis = Redis::connect(&format!("redis://{}", queue.redis().address()), queue.redis().prefix()).await.unwrap();
+    Queue::open(&redis, queue.name(), options).await.unwrap()
+}
+
+/// Options of a queue with a window for each group.
+pub(crate) fn window(jobs: u32) -> QueueOptions {
+    QueueOptions { group_window: Some(jobs), ..QueueOptions::default() }
 }
 
 /// A connection of its own to the server of a queue, to look at and to break what is there.
@@ -88,6 +104,20 @@ pub(crate) async fn add_many(queue: &Queue, name: &str, jobs: usize) -> Vec<JobI
     let new: Vec<NewJob<'_>> = ids.iter().map(new_job).collect();
     assert_eq!(queue.add(&new, PAYLOAD_MAX).await.unwrap(), vec![Enqueued::Enqueued; jobs]);
     ids
+}
+
+/// Adds jobs of a group, named `<group>-0`, `<group>-1` …
+pub(crate) async fn add_to_group(queue: &Queue, group: &str, jobs: usize) -> Vec<JobId> {
+    let ids: Vec<JobId> = (0..jobs).map(|n| id(format!("{group}-{n}"))).collect();
+    let new: Vec<NewJob<'_>> = ids.iter().map(|id| NewJob { group: Some(group), ..new_job(id) }).collect();
+    assert_eq!(queue.add(&new, PAYLOAD_MAX).await.unwrap(), vec![Enqueued::Enqueued; jobs]);
+    ids
+}
+
+/// Adds a job with a priority.
+pub(crate) async fn add_prioritized(queue: &Queue, job: impl AsRef<[u8]>, priority: u32) -> Enqueued {
+    let job = NewJob { priority, ..new_job(&id(job)) };
+    queue.add(&[job], PAYLOAD_MAX).await.unwrap().remove(0)
 }
 
 /// Adds a job with a version and a payload of its own.
@@ -208,6 +238,17 @@ pub(crate) async fn read(reader: &mut Reader, count: usize) -> Vec<Delivery> {
 pub(crate) async fn read_one(queue: &Queue, consumer: &str) -> Delivery {
     let mut read = read(&mut queue.reader(consumer), 1).await;
     read.pop().expect("a job waits")
+}
+
+/// How often each command was called on the server of a queue, those within scripts included.
+pub(crate) async fn calls(queue: &Queue) -> HashMap<String, i64> {
+    let mut redis = connection(queue).await;
+    let stats: String = redis::cmd("INFO").arg("commandstats").query_async(&mut redis).await.unwrap();
+    let call = |line: &str| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
+    };
+    stats.lines().filter_map(call).collect()
 }
 
 /// Waits until the one reader of a server of its own blocks.

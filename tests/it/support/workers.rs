@@ -5,7 +5,9 @@ use std::{future::Future, time::Duration};
 use feedmill::{
     job::{JobId, Keep, Outcome},
     queue::{Queue, claim::ClaimLimits, dead_letter::Retention, limits::Limits, read::Delivery},
-    worker::{Adoption, Ended, Growth, Handler, JobHandler, Outage, RetryPolicy, Single, Worker, WorkerOptions},
+    worker::{
+        Adoption, Ended, Growth, Handler, JobHandler, Outage, RetryPolicy, Single, Worker, WorkerHandle, WorkerOptions,
+    },
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -88,6 +90,7 @@ where
 /// A worker at work.
 pub(crate) struct Running {
     pub(crate) consumer: String,
+    pub(crate) handle: WorkerHandle,
     shutdown: CancellationToken,
     task: JoinHandle<Ended>,
 }
@@ -95,9 +98,14 @@ pub(crate) struct Running {
 impl Running {
     fn start<H: Handler>(queue: &Queue, handler: H, options: WorkerOptions) -> Self {
         let worker = Worker::new(queue.clone(), handler, options);
-        let consumer = worker.consumer().to_owned();
+        let (consumer, handle) = (worker.consumer().to_owned(), worker.handle());
         let shutdown = CancellationToken::new();
-        Self { consumer, task: tokio::spawn(worker.run(shutdown.clone())), shutdown }
+        Self { consumer, handle, task: tokio::spawn(worker.run(shutdown.clone())), shutdown }
+    }
+
+    /// Asks it to end when it is through with what it has.
+    pub(crate) fn take_no_more(&self) {
+        self.shutdown.cancel();
     }
 
     /// Asks it to end, and waits until it has.
