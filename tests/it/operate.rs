@@ -449,6 +449,21 @@ async fn drain_empties_what_waits_and_leaves_what_a_worker_has_and_what_has_ende
 }
 
 #[tokio::test]
+async fn drain_finds_the_parked_jobs_of_a_group_that_is_held_up() {
+    let queue = queue_with(QueueOptions { events: Events::Off, group_window: Some(1) }).await;
+    for job in ["a", "b"] {
+        queue.add(&[NewJob { group: Some("g"), ..new_job(&id(job)) }], PAYLOAD_MAX).await.unwrap();
+    }
+    queue.hold_up_group("g", LONG).await.unwrap();
+    let lease = read_one(&queue, "worker").await.lease;
+    done(&queue, [(lease, None)]).await.unwrap();
+    assert_eq!(queue.counts().await.unwrap().parked, 1, "nobody of its group is at work");
+    assert_eq!(finish(queue.drain(false, forget_record)).await, 1);
+    assert_eq!(queue.counts().await.unwrap().parked, 0);
+    assert_sound(&queue).await;
+}
+
+#[tokio::test]
 async fn the_import_of_drained_items_adds_up_and_closes_and_the_next_fetch_brings_them_again() {
     let queue = queue().await;
     let fetch = Fetch::begin(&queue, "feed").await;
