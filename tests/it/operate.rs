@@ -454,8 +454,8 @@ async fn drain_finds_the_parked_jobs_of_a_group_that_is_held_up() {
     for job in ["a", "b"] {
         queue.add(&[NewJob { group: Some("g"), ..new_job(&id(job)) }], PAYLOAD_MAX).await.unwrap();
     }
-    queue.hold_up_group("g", LONG).await.unwrap();
     let lease = read_one(&queue, "worker").await.lease;
+    queue.hold_up_group("g", LONG).await.unwrap();
     done(&queue, [(lease, None)]).await.unwrap();
     assert_eq!(queue.counts().await.unwrap().parked, 1, "nobody of its group is at work");
     assert_eq!(finish(queue.drain(false, forget_record)).await, 1);
