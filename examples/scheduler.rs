@@ -5,7 +5,6 @@
 //! ```
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::time::Duration;
 

@@ -697,8 +697,8 @@ async fn progress_and_log_lines_are_written_only_by_who_holds_the_job() {
     assert!(!log_exists);
     let error = queue.set_progress(&new.id, "ten").await.unwrap_err().to_string();
     assert!(error.starts_with("the progress of job a cannot be set: no JSON: "), "{error}");
-    let long = format!("\"{}\"", "x".repeat(PROGRESS_BYTES_MAX));
-    let error = queue.set_progress(&new.id, &long).await.unwrap_err().to_string();
+    let too_large = format!("\"{}\"", "x".repeat(PROGRESS_BYTES_MAX));
+    let error = queue.set_progress(&new.id, &too_large).await.unwrap_err().to_string();
     assert!(error.ends_with("65538 bytes; the limit is 65536"), "{error}");
 }
 
