@@ -269,7 +269,7 @@ pub fn queue_options(queue: &QueueConfig) -> QueueOptions {
 }
 
 /// What the jobs of a queue are grouped by, if they are.
-fn grouping(queue: &QueueConfig) -> Option<Grouping> {
+pub fn grouping(queue: &QueueConfig) -> Option<Grouping> {
     queue.group_by.map(|group| match group.key {
         config::GroupKey::Source => Grouping::Source,
         config::GroupKey::Host => Grouping::Host,

@@ -25,9 +25,9 @@ use crate::job::{EntryId, JobId, Place};
 pub type Forget = fn(&JobId) -> [u8; 16];
 
 /// Jobs of one step: what a removal takes of Redis for each is more than most moves do.
-const PAGE: usize = 128;
-/// Groups that one look for parked jobs brings, about.
-const GROUPS_PER_SCAN: usize = 256;
+const PAGE: usize = 64;
+/// Groups that one look for parked jobs brings.
+const GROUPS_PER_LOOK: usize = 256;
 
 impl Queue {
     /// Removes jobs in any state but active. Says of each what became of it, in order.
@@ -138,9 +138,10 @@ enum Stage {
 #[derive(Debug)]
 enum Current {
     Zset(Place, ZsetPages),
-    /// `cursor` of the scan over groups, `None` when it is through; groups that were found; the one whose jobs are removed.
+    /// From where on groups are looked for next (as ZRANGEBYLEX takes it), `None` when all were found; groups that were found; the
+    /// one whose jobs are removed.
     Parked {
-        cursor: Option<u64>,
+        from: Option<Vec<u8>>,
         groups: VecDeque<Vec<u8>>,
         pages: Option<ZsetPages>,
     },
@@ -197,7 +198,7 @@ impl RemovalWalk {
                 };
                 Current::Zset(place, ZsetPages::begin(queue, key).await?)
             }
-            Stage::Parked => Current::Parked { cursor: Some(0), groups: VecDeque::new(), pages: None },
+            Stage::Parked => Current::Parked { from: Some(b"-".to_vec()), groups: VecDeque::new(), pages: None },
             Stage::Stream => Current::Stream(StreamPages::begin(queue, keys.stream()).await?),
             Stage::Dead => Current::Dead(StreamPages::begin(queue, keys.dead()).await?),
         })
@@ -210,18 +211,18 @@ impl RemovalWalk {
                 let step = self.zset_page(place, &mut pages, limit).await?;
                 Ok(step.map(|step| (Current::Zset(place, pages), step)))
             }
-            Current::Parked { mut cursor, mut groups, mut pages } => loop {
+            Current::Parked { mut from, mut groups, mut pages } => loop {
                 if let Some(pages_now) = &mut pages {
                     if let Some(step) = self.zset_page(Place::Parked, pages_now, limit).await? {
-                        return Ok(Some((Current::Parked { cursor, groups, pages }, step)));
+                        return Ok(Some((Current::Parked { from, groups, pages }, step)));
                     }
                     pages = None;
                 } else if let Some(group) = groups.pop_front() {
                     pages = Some(ZsetPages::begin(&self.queue, self.queue.keys().parked(&group)).await?);
-                } else if let Some(at) = cursor {
-                    let (next, found) = self.scan_groups(at).await?;
-                    cursor = Some(next).filter(|next| *next != 0);
-                    groups.extend(found);
+                } else if let Some(at) = from {
+                    groups.extend(self.parked_groups(&at).await?);
+                    let more = groups.back().filter(|_| groups.len() == GROUPS_PER_LOOK);
+                    from = more.map(|last| [b"(", last.as_slice()].concat());
                 } else {
                     return Ok(None);
                 }
@@ -296,12 +297,11 @@ impl RemovalWalk {
         Ok(if rest.is_empty() { done } else { done + self.queue.drop_entries(&rest).await? })
     }
 
-    async fn scan_groups(&self, cursor: u64) -> Result<(u64, Vec<Vec<u8>>), QueueError> {
-        let mut scan = redis::cmd("HSCAN");
-        scan.arg(self.queue.keys().groups()).arg(cursor).arg("COUNT").arg(GROUPS_PER_SCAN);
-        let scanned = scan.query_async::<(u64, Vec<(Vec<u8>, i64)>)>(&mut self.queue.connection()).await;
-        let (next, groups) = scanned.map_err(|cause| QueueError::from_redis("HSCAN", cause))?;
-        Ok((next, groups.into_iter().map(|(group, _)| group).collect()))
+    async fn parked_groups(&self, from: &[u8]) -> Result<Vec<Vec<u8>>, QueueError> {
+        let mut range = redis::cmd("ZRANGEBYLEX");
+        range.arg(self.queue.keys().parked_groups()).arg(from).arg("+").arg("LIMIT").arg(0).arg(GROUPS_PER_LOOK);
+        let groups = range.query_async(&mut self.queue.connection()).await;
+        groups.map_err(|cause| QueueError::from_redis("ZRANGEBYLEX", cause))
     }
 }
 

@@ -532,8 +532,7 @@ async fn show_tells_why_a_job_is_dead_and_redrive_brings_it_back() {
 
     let there_is_none = |id: &str| {
         format!(
-            "job {id} is not among the dead letters of job_import_queue; \
-                                            `feedmill queue show` says where it is (0 others redriven)"
+            "there is no job {id} in job_import_queue: it is done, was never added, or no worker has adopted it yet"
         )
     };
     mill.run(&["queue", "redrive", "board#1"]).await.failed(1, &there_is_none("board#1"));

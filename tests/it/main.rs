@@ -45,6 +45,7 @@ mod metrics;
 
 mod cli;
 mod look_cli;
+mod operate_cli;
 mod schedulers_cli;
 mod migrate;
 mod http_api;

@@ -449,6 +449,21 @@ async fn drain_empties_what_waits_and_leaves_what_a_worker_has_and_what_has_ende
 }
 
 #[tokio::test]
+async fn drain_finds_the_parked_jobs_of_a_group_that_is_held_up() {
+    let queue = queue_with(QueueOptions { events: Events::Off, group_window: Some(1) }).await;
+    for job in ["a", "b"] {
+        queue.add(&[NewJob { group: Some("g"), ..new_job(&id(job)) }], PAYLOAD_MAX).await.unwrap();
+    }
+    let lease = read_one(&queue, "worker").await.lease;
+    queue.hold_up_group("g", LONG).await.unwrap();
+    done(&queue, [(lease, None)]).await.unwrap();
+    assert_eq!(queue.counts().await.unwrap().parked, 1, "nobody of its group is at work");
+    assert_eq!(finish(queue.drain(false, forget_record)).await, 1);
+    assert_eq!(queue.counts().await.unwrap().parked, 0);
+    assert_sound(&queue).await;
+}
+
+#[tokio::test]
 async fn the_import_of_drained_items_adds_up_and_closes_and_the_next_fetch_brings_them_again() {
     let queue = queue().await;
     let fetch = Fetch::begin(&queue, "feed").await;
@@ -475,8 +490,8 @@ async fn a_drain_ends_while_others_add() {
         add_many(&queue, &format!("new-{steps}"), 300).await;
         steps += 1;
     }
-    assert_eq!(steps, 3, "300 jobs are three pages");
-    assert_eq!(queue.counts().await.unwrap().waiting, 900);
+    assert_eq!(steps, 5, "300 jobs are five pages");
+    assert_eq!(queue.counts().await.unwrap().waiting, 5 * 300);
     assert!(queue.find(&id("old-0")).await.unwrap().is_none());
 }
 

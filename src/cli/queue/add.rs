@@ -15,9 +15,9 @@ use serde_json::value::RawValue;
 use super::{QueueArgs, input};
 use crate::cli::{UsageError, output};
 use crate::config::Config;
-use crate::import::Payload;
+use crate::import::{Feeds, Grouping, Payload};
 use crate::job::{Envelope, JobId, JobOptions};
-use crate::pipeline::Queues;
+use crate::pipeline::{Queues, feeds, grouping};
 use crate::queue::Queue;
 use crate::queue::enqueue::{Deduplication, Enqueued, NewJob};
 
@@ -98,10 +98,37 @@ struct Ready {
     name: Option<String>,
 }
 
+/// Where jobs are added.
+struct Target<'a> {
+    queues: &'a Queues,
+    queue: &'a Queue,
+    /// What items are grouped by.
+    grouping: Grouping,
+    /// The feeds, for what their fetches are grouped by.
+    feeds: Feeds,
+    payload_max: usize,
+}
+
+impl Target<'_> {
+    /// The payload of a job, and its group by what is in it: the same as if a producer had added it.
+    fn payload(&self, json: Vec<u8>) -> Result<Payload, String> {
+        let mut payload = input::payload_for(self.queues, self.queue, json)?;
+        payload.group = match payload.group {
+            Some(source) => Some(self.grouping.of_source(&source).into_owned()),
+            None if self.queue.name() == self.queues.fetch.name() => {
+                let feed = payload.id.as_ref().and_then(|id| self.feeds.get(&id.to_string()));
+                feed.map(|feed| feed.fetch_group.clone()).filter(|group| !group.is_empty())
+            }
+            None => None,
+        };
+        Ok(payload)
+    }
+}
+
 impl AddArgs {
     /// What is asked of every job that does not say it itself.
-    fn ready(&self, queues: &Queues, queue: &Queue, asked: Asked, json: Vec<u8>) -> Result<Ready, String> {
-        let payload = input::payload_for(queues, queue, json).map_err(|reason| format!("payload: {reason}"))?;
+    fn ready(&self, target: &Target<'_>, asked: Asked, json: Vec<u8>) -> Result<Ready, String> {
+        let payload = target.payload(json).map_err(|reason| format!("payload: {reason}"))?;
         let id = match (asked.id, &payload.id) {
             (Some(id), known) => {
                 let id = JobId::new(id).map_err(|error| error.to_string())?;
@@ -111,7 +138,7 @@ impl AddArgs {
                 id
             }
             (None, Some(known)) => known.clone(),
-            (None, None) => return Err(format!("which id? Jobs of {} need one", queue.name())),
+            (None, None) => return Err(format!("which id? Jobs of {} need one", target.queue.name())),
         };
         let delay = asked.delay.as_ref().or(self.delay.as_ref());
         let delay =
@@ -154,14 +181,20 @@ impl Ready {
 }
 
 pub(super) async fn run(config: &Config, queues: &Queues, queue: &Queue, args: &AddArgs) -> anyhow::Result<ExitCode> {
-    let payload_max = input::payload_max_bytes(config, queue);
+    let target = Target {
+        queues,
+        queue,
+        grouping: grouping(&config.import_queue).unwrap_or_default(),
+        feeds: feeds(config)?,
+        payload_max: input::payload_max_bytes(config, queue),
+    };
     if let Some(file) = &args.bulk {
-        return bulk(queues, queue, args, file, payload_max).await;
+        return bulk(&target, args, file).await;
     }
     let json = input::read_payload(args.payload.as_deref().unwrap_or_default())?;
     let asked = Asked { id: args.id.clone(), ..Asked::default() };
-    let ready = args.ready(queues, queue, asked, json).map_err(UsageError)?;
-    let added = queue.add(&[ready.as_job()], payload_max).await?.remove(0);
+    let ready = args.ready(&target, asked, json).map_err(UsageError)?;
+    let added = queue.add(&[ready.as_job()], target.payload_max).await?.remove(0);
     let id = &ready.id;
     let (word, said) = match &added {
         Enqueued::Enqueued => ("enqueued", format!("{id} enqueued")),
@@ -189,13 +222,8 @@ struct Added {
     refused: usize,
 }
 
-async fn bulk(
-    queues: &Queues,
-    queue: &Queue,
-    args: &AddArgs,
-    file: &str,
-    payload_max: usize,
-) -> anyhow::Result<ExitCode> {
+async fn bulk(target: &Target<'_>, args: &AddArgs, file: &str) -> anyhow::Result<ExitCode> {
+    let Target { queue, payload_max, .. } = *target;
     let (reader, bytes): (Box<dyn BufRead>, u64) = if file == "-" {
         (Box::new(io::stdin().lock()), 0)
     } else {
@@ -218,7 +246,7 @@ async fn bulk(
             if line.trim().is_empty() {
                 continue;
             }
-            let job = asked(&line).and_then(|(asked, json)| args.ready(queues, queue, asked, json));
+            let job = asked(&line).and_then(|(asked, json)| args.ready(target, asked, json));
             let job = job.and_then(|job| {
                 let bytes = job.payload.bytes.len();
                 let too_large = format!("a payload of {bytes} bytes; the limit (payload_max) is {payload_max}");

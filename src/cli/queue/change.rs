@@ -17,7 +17,7 @@ use crate::queue::operated::Operated;
 /// Everything else of it stays. A worker that has the job works on with what it has; a retry has the new payload.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  feedmill queue update mail-7 --payload '{\"to\": \"ann@example.com\"}' --queue mails
+  feedmill queue update mail-7 --payload '{\"to\": \"ann\"}' --queue mails
   feedmill queue update 'x#1' --payload @item.json")]
 pub(in crate::cli) struct UpdateArgs {
     /// Id of the job

@@ -71,7 +71,9 @@ pub(crate) fn window(jobs: u32) -> QueueOptions {
 /// A connection of its own to the server of a queue, to look at and to break what is there.
 pub(crate) async fn connection(queue: &Queue) -> MultiplexedConnection {
     let client = redis::Client::open(format!("redis://{}", queue.redis().address())).unwrap();
-    client.get_multiplexed_async_connection().await.unwrap()
+    // Half a second unless said: less than a loaded machine may take.
+    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
+    client.get_multiplexed_async_connection_with_config(&patient).await.unwrap()
 }
 
 pub(crate) fn id(bytes: impl AsRef<[u8]>) -> JobId {

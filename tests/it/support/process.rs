@@ -349,6 +349,11 @@ impl Running {
         self.signal(Signal::TERM);
     }
 
+    /// Interrupts it, as Ctrl-C does (SIGINT).
+    pub(crate) fn int(&self) {
+        self.signal(Signal::INT);
+    }
+
     /// Asks it to read its configuration again (SIGHUP).
     pub(crate) fn hup(&self) {
         self.signal(Signal::HUP);
