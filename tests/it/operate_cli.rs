@@ -1,7 +1,6 @@
 //! Operating on queues from the command line: what each command prints, what it refuses, and that a long one can be
 //! interrupted or killed and be gone on with.
 
-
 use feedmill::{
     pipeline::Queues,
     queue::{Events, Queue, settle::Burial},
