@@ -12,7 +12,9 @@ use feedmill::{
         claim::ClaimLimits,
         enqueue::{Enqueued, NewJob},
         limits::{Limits, SetBy},
+        operated::{Operated, StateName},
         read::{Delivery, Lease},
+        remove::RemovalWalk,
         settle::{BackOff, Burial, Done},
     },
 };
@@ -21,7 +23,7 @@ use redis::{AsyncCommands, aio::MultiplexedConnection, streams::StreamInfoGroups
 
 use crate::support::{
     audit::audit,
-    jobs::{Fetch, MAP_HEADER_BYTES, PAYLOAD_MAX, add_version, connection, done, id, new_job, read},
+    jobs::{Fetch, MAP_HEADER_BYTES, PAYLOAD_MAX, add_version, connection, done, forget_record, id, new_job, read},
     redis_prefix,
     servers::OwnRedis,
 };
@@ -70,6 +72,17 @@ enum Step {
     Resume,
     /// No more than so many jobs active at once.
     Limit(Option<u64>),
+    /// What somebody does by hand to this job.
+    Remove(u8),
+    Cancel(u8),
+    PromoteNow(u8),
+    Retry(u8),
+    Priority(u8, u32),
+    Drain {
+        delayed: bool,
+    },
+    /// Removes all jobs of a state.
+    Clean(StateName),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -77,7 +90,23 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         5 => (job.clone(), prop::bool::weighted(0.1)).prop_map(|(job, is_delayed)| Step::Add { job, is_delayed }),
         1 => job.clone().prop_map(Step::AddOlder),
-        4 => job.prop_map(Step::Item),
+        4 => job.clone().prop_map(Step::Item),
+        2 => job.clone().prop_map(Step::Remove),
+        2 => job.clone().prop_map(Step::Cancel),
+        2 => job.clone().prop_map(Step::PromoteNow),
+        2 => job.clone().prop_map(Step::Retry),
+        3 => (job, 0..3_u32).prop_map(|(job, priority)| Step::Priority(job, priority)),
+        1 => prop_oneof![
+            any::<bool>().prop_map(|delayed| Step::Drain { delayed }),
+            prop::sample::select(vec![
+                StateName::Waiting,
+                StateName::Prioritized,
+                StateName::Delayed,
+                StateName::Completed,
+                StateName::Failed,
+            ])
+            .prop_map(Step::Clean),
+        ],
         6 => (1..4_usize).prop_map(Step::Read),
         3 => (any::<usize>(), prop::bool::weighted(0.2)).prop_map(|(which, is_kept)| Step::Done { which, is_kept }),
         3 => (any::<usize>(), any::<bool>(), any::<bool>())
@@ -104,6 +133,19 @@ enum Place {
     Delayed { is_due: bool },
     Dead,
     Completed,
+}
+
+impl Place {
+    fn state(self) -> StateName {
+        match self {
+            Self::Waiting | Self::Parked => StateName::Waiting,
+            Self::Prioritized => StateName::Prioritized,
+            Self::Active => StateName::Active,
+            Self::Delayed { .. } => StateName::Delayed,
+            Self::Dead => StateName::Failed,
+            Self::Completed => StateName::Completed,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -242,6 +284,38 @@ impl Model {
         } else {
             Settled::Settled
         }
+    }
+
+    /// Takes a job out of the order in which it waits or lies; whoever holds it has lost it.
+    fn leave(&mut self, id: &JobId) {
+        for ids in
+            [&mut self.waiting, &mut self.prioritized, &mut self.dead].into_iter().chain(self.parked.values_mut())
+        {
+            ids.retain(|other| other != id);
+        }
+        let (lost, held) = std::mem::take(&mut self.held).into_iter().partition(|lease| lease.id == *id);
+        self.held = held;
+        self.lost.extend::<Vec<Lease>>(lost);
+    }
+
+    /// What is answered to somebody who wants something done to a job, which is possible in some places.
+    fn answer(&self, id: &JobId, is_possible: impl Fn(Place) -> bool) -> Operated {
+        match self.place(id) {
+            None => Operated::Missing,
+            Some(place) if is_possible(place) => Operated::Done,
+            Some(place) => Operated::Refused(place.state()),
+        }
+    }
+
+    /// Removes all jobs that stand in some places.
+    fn remove_all(&mut self, is_in: impl Fn(Place) -> bool) -> usize {
+        let ids: Vec<JobId> = self.jobs.iter().filter(|(_, job)| is_in(job.place)).map(|(id, _)| id.clone()).collect();
+        for id in &ids {
+            self.leave(id);
+            self.jobs.remove(id);
+        }
+        self.fill_groups();
+        ids.len()
     }
 
     fn n(&self, is_in: impl Fn(Place) -> bool) -> u64 {
@@ -383,6 +457,88 @@ impl Case {
                 // a limit below 1 would be a pause
                 model.concurrency = concurrency.map(|concurrency| concurrency.max(1));
             }
+            Step::Remove(_)
+            | Step::Cancel(_)
+            | Step::PromoteNow(_)
+            | Step::Retry(_)
+            | Step::Priority(..)
+            | Step::Drain { .. }
+            | Step::Clean(_) => self.operate(step).await,
+        }
+    }
+
+    /// The steps that somebody takes by hand.
+    async fn operate(&mut self, step: Step) {
+        let Self { queue, model, .. } = self;
+        let one = |job: u8| [id([job])];
+        match step {
+            Step::Remove(job) => {
+                let ids = one(job);
+                let wanted = model.answer(&ids[0], |place| place != Place::Active);
+                if wanted == Operated::Done {
+                    model.leave(&ids[0]);
+                    model.jobs.remove(&ids[0]);
+                    model.fill_groups();
+                }
+                assert_eq!(queue.remove(&ids, forget_record).await.unwrap(), [wanted]);
+            }
+            Step::Cancel(job) => {
+                let id = id([job]);
+                let wanted = model.answer(&id, |place| !matches!(place, Place::Dead | Place::Completed));
+                if wanted == Operated::Done {
+                    model.leave(&id);
+                    let job = model.jobs.get_mut(&id).unwrap();
+                    (job.place, job.is_changed) = (Place::Dead, false);
+                    model.dead.push(id.clone());
+                    model.fill_groups();
+                }
+                assert_eq!(queue.cancel(&id).await.unwrap(), wanted);
+            }
+            Step::PromoteNow(job) => {
+                let ids = one(job);
+                let wanted = model.answer(&ids[0], |place| matches!(place, Place::Delayed { .. }));
+                assert_eq!(queue.promote_now(&ids).await.unwrap(), [wanted]);
+                if wanted == Operated::Done {
+                    model.learn_promoted(queue, &ids).await;
+                }
+            }
+            Step::Retry(job) => {
+                let ids = one(job);
+                let wanted = model.answer(&ids[0], |place| matches!(place, Place::Dead | Place::Completed));
+                if wanted == Operated::Done {
+                    model.leave(&ids[0]);
+                    let job = model.jobs.get_mut(&ids[0]).unwrap();
+                    (job.attempts, job.stalls) = (0, 0);
+                    model.enter(&ids[0]);
+                }
+                assert_eq!(queue.retry(&ids).await.unwrap(), [wanted]);
+            }
+            Step::Priority(job, priority) => {
+                let id = id([job]);
+                let wanted = model.answer(&id, |_| true);
+                if let Some(job) = model.jobs.get_mut(&id).filter(|job| job.priority != priority) {
+                    job.priority = priority;
+                    if matches!(job.place, Place::Waiting | Place::Prioritized) {
+                        model.leave(&id);
+                        model.wait(&id);
+                    }
+                }
+                assert_eq!(queue.change_priority(&id, priority).await.unwrap(), wanted);
+            }
+            Step::Drain { delayed } => {
+                let n = model.remove_all(|place| match place {
+                    Place::Waiting | Place::Parked | Place::Prioritized => true,
+                    Place::Delayed { .. } => delayed,
+                    Place::Active | Place::Dead | Place::Completed => false,
+                });
+                assert_eq!(finish(queue.drain(delayed, forget_record)).await, n);
+            }
+            Step::Clean(state) => {
+                let n = model.remove_all(|place| place.state() == state);
+                let walk = queue.clean(state, Duration::ZERO, None, forget_record).await.unwrap();
+                assert_eq!(finish(walk).await, n);
+            }
+            other => unreachable!("{other:?} is not done by hand"),
         }
     }
 
@@ -505,6 +661,15 @@ impl Case {
             *ids = parked;
         }
     }
+}
+
+/// Goes through a walk; returns how many jobs it removed.
+async fn finish(mut walk: RemovalWalk) -> usize {
+    let mut done = 0;
+    while let Some(step) = walk.step().await.unwrap() {
+        done += step.done;
+    }
+    done
 }
 
 /// Takes over the order that was found: nothing is missing or too much, what waited `before` the step keeps its order, and,

@@ -1,8 +1,6 @@
 //! Operating on queues from the command line: what each command prints, what it refuses, and that a long one can be
 //! interrupted or killed and be gone on with.
 
-use std::time::Duration;
-
 use feedmill::{
     pipeline::Queues,
     queue::{Events, Queue, settle::Burial},
@@ -313,7 +311,7 @@ async fn an_obliteration_that_was_killed_is_done_again() {
     mails.pause().await.unwrap();
     let mut redis = connection(&mails).await;
     let mut deleting = mill.start(&["queue", "obliterate", "--yes", "--queue", "mails"]);
-    eventually("its stream is gone", Duration::from_secs(60), async || {
+    eventually("its stream is gone", PATIENCE, async || {
         let there: bool = redis::cmd("EXISTS").arg(mails.keys().stream()).query_async(&mut redis).await.unwrap();
         (!there).then_some(())
     })
