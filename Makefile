@@ -4,7 +4,7 @@
 export PATH := $(PATH):$(CURDIR)/.feedmill/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-edited up clean-demo test check containers advisories fmt
+.PHONY: help setup demo demo-edited up clean-demo bench test check containers advisories fmt
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ up: .env ## the demo, and then stay up and print the addresses
 
 clean-demo: ## forget what the demo imported
 	@scripts/clean-demo.sh
+
+bench: ## the queue beside the bare commands and BullMQ: one table (BENCH_JOBS, 100000 unless set)
+	@scripts/bench.sh
 
 test: ## everything CI runs: set-up, make check, all tests
 	@scripts/setup.sh test

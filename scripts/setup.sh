@@ -2,7 +2,8 @@
 # Installs what feedmill needs on this machine and does not find.
 #
 #   scripts/setup.sh demo   what `make demo` needs: compiler, Python 3, a Redis and a MongoDB server
-#   scripts/setup.sh test   that, and the test runner, the licence checker, the older servers of the tests, Prometheus,
+#   scripts/setup.sh bench  what `make bench` needs: that, without MongoDB, and BullMQ, for which Node must be here
+#   scripts/setup.sh test   what `demo` needs, and the test runner, the licence checker, the older servers of the tests, Prometheus,
 #                           docker-compose and the real BullMQ, for which Node must be here
 #
 # Distribution packages come through apt-get (Debian, Ubuntu); everything else goes into .feedmill/bin and touches
@@ -36,8 +37,8 @@ version_of() {
 
 MODE=${1:-}
 case $MODE in
-demo | test) ;;
-*) die "usage: scripts/setup.sh demo|test" ;;
+demo | bench | test) ;;
+*) die "usage: scripts/setup.sh demo|bench|test" ;;
 esac
 
 # ── distribution packages ──────────────────────────────────────────────────────────────────────────────────────────
@@ -273,9 +274,9 @@ install_docker_compose() {
 
 NODE_WANTED=20
 
-# The tests compare with BullMQ, and take over queues that it filled.
+# The tests compare with BullMQ and take over queues that it filled; the benchmark runs beside it.
 install_bullmq() {
-    local missing="install Node $NODE_WANTED or later with npm; the tests run BullMQ in it"
+    local missing="install Node $NODE_WANTED or later with npm; BullMQ runs in it"
     has node && has npm || die "no node or no npm; $missing"
     local found
     found=$(version_of node)
@@ -296,7 +297,11 @@ install_bullmq() {
 install_compiler_and_python
 check_rust
 install_redis
-install_mongod
+if [ "$MODE" = bench ]; then
+    install_bullmq
+else
+    install_mongod
+fi
 if [ "$MODE" = test ]; then
     install_nextest
     install_cargo_deny

@@ -6,8 +6,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::consumers::HEARTBEAT_LIFETIME;
-use super::scripts::{self, element};
+use super::scripts::{self, JOBS_PER_CALL_MAX, element};
 use super::{Queue, QueueError, millis};
+
+/// The score of a job with a priority is that times this, plus its arrival; as in `scripts/placing.lua`.
+const PRIORITY_STEP: u64 = 1 << 32;
 
 /// Numbers in front of the counters in the reply of the script.
 const FIXED: usize = 10;
@@ -88,6 +91,31 @@ impl Counts {
 }
 
 impl Queue {
+    /// How many jobs wait with each of these priorities, in their order; priority 0 stands for jobs without one, which are
+    /// `waiting`.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`].
+    pub async fn counts_per_priority(&self, priorities: &[u32]) -> Result<Vec<u64>, QueueError> {
+        let mut counts = Vec::with_capacity(priorities.len());
+        for piece in priorities.chunks(JOBS_PER_CALL_MAX) {
+            let mut pipeline = redis::pipe();
+            for priority in piece {
+                let first = u64::from(*priority) * PRIORITY_STEP;
+                let range = (first.to_string(), format!("({}", first + PRIORITY_STEP));
+                pipeline.zcount(self.keys().prioritized(), range.0, range.1);
+            }
+            let counted = pipeline.query_async::<Vec<u64>>(&mut self.connection()).await;
+            counts.extend(counted.map_err(|cause| QueueError::from_redis("ZCOUNT", cause))?);
+        }
+        if priorities.contains(&0) {
+            let waiting = self.counts().await?.waiting;
+            let of_none = counts.iter_mut().zip(priorities).filter(|(_, priority)| **priority == 0);
+            of_none.for_each(|(count, _)| *count = waiting);
+        }
+        Ok(counts)
+    }
+
     /// Counts at one instant.
     ///
     /// # Errors

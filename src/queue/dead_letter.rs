@@ -84,6 +84,33 @@ pub struct Retention {
 }
 
 impl DeadLetter {
+    /// Reads the fields of a letter that `script` answered with.
+    pub(super) fn decode(
+        script: &'static str,
+        entry: EntryId,
+        field: impl Fn(&str) -> Option<Vec<u8>>,
+    ) -> Result<Self, QueueError> {
+        let unexpected =
+            |what: &str| QueueError::Reply { script, detail: format!("dead letter {entry} has no {what}") };
+        let text = |name: &str| field(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        // One letter with an id that no job can have must not hide all the others.
+        let (id, raw) = match field("id").map(|bytes| (JobId::new(&bytes).ok(), bytes)) {
+            Some((None, bytes)) => (None, Some(bytes)),
+            Some((id, _)) => (id, field("raw")),
+            None => (None, field("raw")),
+        };
+        let at = text("at").and_then(|at| at.parse().ok()).ok_or_else(|| unexpected("time"))?;
+        Ok(Self {
+            entry,
+            id,
+            reason: text("reason").ok_or_else(|| unexpected("reason"))?,
+            attempts: text("attempts").and_then(|n| n.parse().ok()).ok_or_else(|| unexpected("attempts"))?,
+            at: UNIX_EPOCH + Duration::from_millis(at),
+            consumer: text("consumer").unwrap_or_default(),
+            raw,
+        })
+    }
+
     /// The JSON of a plain producer's entry, which can be read again; not what else may have been unreadable.
     fn json(&self) -> Option<&[u8]> {
         self.raw.as_deref().filter(|raw| raw.trim_ascii_start().starts_with(b"{"))
@@ -296,22 +323,7 @@ impl Queue {
 }
 
 fn decode_letter(entry: &redis::streams::StreamId) -> Result<DeadLetter, QueueError> {
-    let unexpected =
-        |what: &str| QueueError::Reply { script: "XRANGE", detail: format!("dead letter {} has no {what}", entry.id) };
-    // One letter with an id that no job can have must not hide all the others.
-    let (id, raw) = match entry.get::<Vec<u8>>("id").map(|bytes| (JobId::new(&bytes).ok(), bytes)) {
-        Some((None, bytes)) => (None, Some(bytes)),
-        Some((id, _)) => (id, entry.get("raw")),
-        None => (None, entry.get("raw")),
-    };
-    let at = entry.get::<u64>("at").ok_or_else(|| unexpected("time"))?;
-    Ok(DeadLetter {
-        entry: entry.id.parse().map_err(|_| unexpected("entry id"))?,
-        id,
-        reason: entry.get::<String>("reason").ok_or_else(|| unexpected("reason"))?,
-        attempts: entry.get("attempts").ok_or_else(|| unexpected("attempts"))?,
-        at: UNIX_EPOCH + Duration::from_millis(at),
-        consumer: entry.get("consumer").unwrap_or_default(),
-        raw,
-    })
+    let id = entry.id.parse();
+    let id = id.map_err(|_| QueueError::Reply { script: "XRANGE", detail: format!("{} is no entry id", entry.id) })?;
+    DeadLetter::decode("XRANGE", id, |name| entry.get::<Vec<u8>>(name))
 }

@@ -156,7 +156,7 @@ impl Queue {
                     Some(version) => call.arg(&version.to_bytes()[..]),
                     None => call.arg(""),
                 };
-                call.arg("").arg(options(job));
+                call.arg("").arg(options(job, self.tells_all()));
             }
             let replied = self.run_enqueue(call, piece.len()).await?;
             // "stale" is only said to fetches
@@ -243,9 +243,10 @@ fn check(job: &NewJob<'_>, payload_max_bytes: usize) -> Result<(), QueueError> {
     Ok(())
 }
 
-/// Delay, attempts made and deduplication as the script takes them; nothing for most jobs.
-fn options(job: &NewJob<'_>) -> Vec<u8> {
-    if job.delay.is_zero() && job.attempts_made == 0 && job.dedup.is_none() {
+/// Delay, attempts made, deduplication and (where all events are told) name as the script takes them; nothing for most jobs.
+fn options(job: &NewJob<'_>, tells_all: bool) -> Vec<u8> {
+    let name = job.envelope.name.filter(|_| tells_all);
+    if job.delay.is_zero() && job.attempts_made == 0 && job.dedup.is_none() && name.is_none() {
         return Vec::new();
     }
     let dedup = job.dedup.map(|dedup| {
@@ -253,7 +254,7 @@ fn options(job: &NewJob<'_>) -> Vec<u8> {
         (dedup.id, ttl, dedup.extend, dedup.replace, dedup.keep_last_if_active)
     });
     let delay = if job.delay.is_zero() { 0 } else { millis(job.delay).max(1) };
-    rmp_serde::to_vec(&(delay, job.attempts_made, dedup)).expect("writing to memory does not fail")
+    rmp_serde::to_vec(&(delay, job.attempts_made, dedup, name)).expect("writing to memory does not fail")
 }
 
 /// The value of a job's key as the script takes it: the front of the head is left for it to fill in.

@@ -7,6 +7,9 @@ use super::scripts::{self, element};
 use super::{Queue, QueueError};
 use crate::job::{Job, JobId};
 
+/// Newest log lines that come with a job.
+pub const LINES_FOUND: usize = 20;
+
 /// State of a job, with BullMQ's names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
@@ -44,6 +47,8 @@ pub struct Found {
     pub state: State,
     /// How it failed so far.
     pub failure: Option<Failure>,
+    /// Which consumer has it, if it is active.
+    pub holder: Option<Holder>,
     /// What its handler said of it.
     pub log: Log,
 }
@@ -55,10 +60,12 @@ pub struct Log {
     pub progress: Option<String>,
     /// What it came to, as JSON.
     pub result: Option<String>,
-    /// Its newest log lines, oldest first.
+    /// Its newest log lines, oldest first, at most [`LINES_FOUND`]; [`Queue::log_lines`] reads the others.
     pub lines: Vec<String>,
     /// How many lines there were before them.
-    pub lines_dropped: u64,
+    pub lines_before: u64,
+    /// Errors of its failed attempts, by attempt; of those that failed after something was said of the job, the newest.
+    pub errors: BTreeMap<u8, String>,
 }
 
 impl Log {
@@ -73,6 +80,9 @@ impl Log {
                 Some(("line", number)) => {
                     lines.insert(number.parse::<u64>().unwrap_or(u64::MAX), value);
                 }
+                Some(("error", attempt)) => {
+                    log.errors.insert(attempt.parse().unwrap_or(u8::MAX), value);
+                }
                 _ if name == "progress" => log.progress = Some(value),
                 _ if name == "result" => log.result = Some(value),
                 _ if name == "lines" => n_lines = value.parse().unwrap_or(0),
@@ -80,9 +90,18 @@ impl Log {
             }
         }
         log.lines = lines.into_values().collect();
-        log.lines_dropped = n_lines.saturating_sub(log.lines.len() as u64);
+        log.lines_before = n_lines.saturating_sub(log.lines.len() as u64);
         log
     }
+}
+
+/// Who has an active job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Name of the consumer.
+    pub consumer: String,
+    /// How long ago the consumer was given the job, or last renewed its lease.
+    pub idle: Duration,
 }
 
 /// How a job failed.
@@ -118,37 +137,34 @@ impl Queue {
     /// [`QueueError`].
     pub async fn find(&self, id: &JobId) -> Result<Option<Found>, QueueError> {
         let mut call = self.moving(&scripts::FIND, [self.keys().job(id), self.keys().log(id)]);
-        call.arg(id.as_bytes());
+        call.arg(id.as_bytes()).arg(LINES_FOUND);
         let reply = call.run(&mut self.connection()).await?;
         if reply.is_nil() {
             return Ok(None);
         }
         let (script, elements) = reply.array()?;
         let unexpected = |detail: String| QueueError::Reply { script: script.name, detail };
-        let [value, state, at, failure, letter, log]: [redis::Value; 6] =
-            elements.try_into().map_err(|_| unexpected("not six elements".to_owned()))?;
+        let [value, state, at, failure, letter, log, holder]: [redis::Value; 7] =
+            elements.try_into().map_err(|_| unexpected("not seven elements".to_owned()))?;
         let value: Vec<u8> = element(script, value)?;
         let state: String = element(script, state)?;
         let at: Vec<u8> = element(script, at)?;
         let failure: Vec<u8> = element(script, failure)?;
         let letter: Vec<Vec<u8>> = element(script, letter)?;
         let log: Vec<Vec<u8>> = element(script, log)?;
+        let holder = Holder::decode(script, element(script, holder)?)?;
 
         let job = Job::decode(id.clone(), value).map_err(|error| unexpected(error.to_string()))?;
         let failure = match failure.as_slice() {
             [] => None,
             row => Some(Failure::decode(row).map_err(|error| unexpected(error.to_string()))?),
         };
-        let instant = |ms: &[u8]| {
-            let ms = String::from_utf8_lossy(ms).parse::<f64>().map_err(|error| unexpected(error.to_string()))?;
-            Ok::<_, QueueError>(UNIX_EPOCH + Duration::from_millis(ms as u64))
-        };
         let state = match state.as_str() {
             "waiting" => State::Waiting,
             "active" => State::Active,
             "prioritized" => State::Prioritized,
-            "delayed" => State::Delayed { due_at: instant(&at)? },
-            "completed" => State::Completed { finished_at: instant(&at)? },
+            "delayed" => State::Delayed { due_at: instant(script, &at)? },
+            "completed" => State::Completed { finished_at: instant(script, &at)? },
             "failed" => {
                 let reason = letter.chunks_exact(2).find(|pair| pair[0] == b"reason").map(|pair| &pair[1]);
                 State::Failed { reason: String::from_utf8_lossy(reason.map_or(&[][..], Vec::as_slice)).into_owned() }
@@ -156,7 +172,24 @@ impl Queue {
             "unknown" => State::Unknown,
             other => return Err(unexpected(format!("state {other:?}"))),
         };
-        Ok(Some(Found { job, state, failure, log: Log::from_fields(&log) }))
+        Ok(Some(Found { job, state, failure, holder, log: Log::from_fields(&log) }))
+    }
+}
+
+/// Reads a score that is a time in ms.
+pub(super) fn instant(script: &scripts::Script, ms: &[u8]) -> Result<SystemTime, QueueError> {
+    let unexpected = |error| QueueError::Reply { script: script.name, detail: format!("not a time: {error}") };
+    let ms = String::from_utf8_lossy(ms).parse::<f64>().map_err(unexpected)?;
+    Ok(UNIX_EPOCH + Duration::from_millis(ms as u64))
+}
+
+impl Holder {
+    /// Reads consumer and idle time (ms); `None` of nothing.
+    pub(super) fn decode(script: &scripts::Script, said: Vec<redis::Value>) -> Result<Option<Self>, QueueError> {
+        let Ok([consumer, idle]) = <[redis::Value; 2]>::try_from(said) else { return Ok(None) };
+        let consumer: Vec<u8> = element(script, consumer)?;
+        let idle = Duration::from_millis(element(script, idle)?);
+        Ok(Some(Self { consumer: String::from_utf8_lossy(&consumer).into_owned(), idle }))
     }
 }
 
@@ -180,7 +213,7 @@ impl Queue {
 
 impl Failure {
     /// Reads a row of the failures hash: MessagePack `[first (ms), last (ms), error]`.
-    fn decode(row: &[u8]) -> Result<Self, rmp_serde::decode::Error> {
+    pub(super) fn decode(row: &[u8]) -> Result<Self, rmp_serde::decode::Error> {
         let (first, last, reason): (u64, u64, serde_bytes::ByteBuf) = rmp_serde::from_slice(row)?;
         let at = |ms| UNIX_EPOCH + Duration::from_millis(ms);
         Ok(Self { first_at: at(first), last_at: at(last), reason: String::from_utf8_lossy(&reason).into_owned() })

@@ -12,6 +12,7 @@
 //! | `:groups` | hash | group → its jobs that are not parked |
 //! | `:groups:held` | zset | groups that are held up, by until when (ms) |
 //! | `:parked:<group>` | zset | jobs of a group that have no room in the stream, by arrival (µs) |
+//! | `:parked` | zset | groups that have parked jobs, by name |
 //! | `:delayed` | zset | job id by due time (ms) |
 //! | `:failures` | hash | job id → MessagePack `[first failure (ms), last failure (ms), error]` |
 //! | `:dead` | stream | dead letters: `id`, `reason`, `attempts`, `at` (ms), `consumer`, `raw` (of an unreadable entry) |
@@ -220,6 +221,11 @@ impl Keys {
     /// Jobs of a group that have no room in the stream (zset).
     pub fn parked(&self, group: &[u8]) -> Vec<u8> {
         [self.queue_prefix.as_bytes(), b"parked:", group].concat()
+    }
+
+    /// Groups that have parked jobs (zset).
+    pub fn parked_groups(&self) -> String {
+        format!("{}parked", self.queue_prefix)
     }
 
     /// Finished jobs that are kept (zset).

@@ -33,6 +33,15 @@ pub mod settle;
 pub mod claim;
 pub mod dead_letter;
 pub mod promote;
+// looking
+pub mod events;
+pub mod find;
+pub mod groups;
+pub mod list;
+pub mod progress;
+pub mod registry;
+pub mod search;
+pub mod series;
 // operating
 pub mod operated;
 pub mod walk;
@@ -42,10 +51,9 @@ pub mod cancel;
 pub mod remove;
 pub mod obliterate;
 pub mod consumers;
-pub mod find;
+pub mod dedup;
 pub mod limits;
 pub mod pause;
-pub mod registry;
 // what is added again and again
 pub mod schedulers;
 // what feeds and imports keep beside the jobs
@@ -55,8 +63,8 @@ pub mod imports;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use redis::RedisError;
 use redis::aio::ConnectionManager;
+use redis::{Cmd, FromRedisValue, RedisError};
 
 pub use connection::Redis;
 pub use keys::Keys;
@@ -166,6 +174,11 @@ impl Queue {
 
     pub(crate) fn connection(&self) -> ConnectionManager {
         self.inner.redis.connection()
+    }
+
+    /// Runs one command of this name on the shared connection.
+    async fn ask<T: FromRedisValue>(&self, name: &'static str, command: &Cmd) -> Result<T, QueueError> {
+        command.query_async(&mut self.connection()).await.map_err(|cause| QueueError::from_redis(name, cause))
     }
 
     /// The time of Redis, by which everything in the queue is dated.
@@ -324,6 +337,17 @@ pub enum QueueError {
         /// How many.
         jobs: usize,
     },
+    /// What is said of a job's progress cannot be kept.
+    #[error("the progress of job {id} cannot be set: {detail}")]
+    Progress {
+        /// The job.
+        id: JobId,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A cursor is of another list.
+    #[error(transparent)]
+    Cursor(#[from] list::CursorError),
     /// A command or script failed.
     #[error("{operation} failed at Redis")]
     Redis {
@@ -382,6 +406,11 @@ impl QueueError {
             }
             _ => false,
         }
+    }
+
+    /// Whether a command needed a key that is not there.
+    pub(crate) fn is_key_missing(&self) -> bool {
+        matches!(self, Self::Redis { cause, .. } if cause.detail().is_some_and(|detail| detail.contains("no such key")))
     }
 
     /// Whether the consumer group is missing. `UNBLOCKED` is what a read is told that blocked while the group went.

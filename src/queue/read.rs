@@ -459,16 +459,16 @@ impl Unblocker {
     }
 }
 
-type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 pub(super) type RawEntry = (EntryId, Fields);
-type Stream = (Vec<u8>, Vec<RawEntry>);
+pub(super) type Stream = (Vec<u8>, Vec<RawEntry>);
 
 fn field<'a>(fields: &'a Fields, name: &[u8]) -> Option<&'a [u8]> {
     fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_slice())
 }
 
 /// The reply of XREADGROUP: streams with entries with fields. Nil and an empty entry list are no entries.
-fn streams(reply: Value) -> Result<Vec<Stream>, QueueError> {
+pub(super) fn streams(reply: Value) -> Result<Vec<Stream>, QueueError> {
     const SCRIPT: &str = "XREADGROUP";
     let mut decoded = Vec::new();
     for stream in array(SCRIPT, reply)? {

@@ -19,9 +19,9 @@ use super::odd_entries::{self, OddEntry};
 use super::settler::{Endings, Settler};
 use super::{Handler, Parts};
 use crate::error::chain;
-use crate::queue::QueueError;
-use crate::queue::read::{BLOCK_MAX, Entry, ReadReply, Reader, Unblocker};
+use crate::queue::read::{BLOCK_MAX, Entry, ReadReply, Unblocker};
 use crate::queue::scripts::JOBS_PER_CALL_MAX;
+use crate::queue::{Queue, QueueError};
 
 /// Pause after a failed read, before the connection is made anew.
 const READ_PAUSE: Duration = Duration::from_millis(500);
@@ -96,7 +96,7 @@ impl<H: Handler> Dispatcher<H> {
 
     /// Runs until `shutdown`, and then until nothing is held or `shutdown_timeout` is over.
     pub(super) async fn run(mut self, shutdown: &CancellationToken) {
-        let mut reading = Reading::spawn(self.parts.queue.reader(&self.parts.consumer.name));
+        let mut reading = Reading::spawn(self.parts.queue.clone(), &self.parts.consumer.name);
         let settler = Settler::spawn(&self.parts);
         let endings = settler.endings();
         let mut gate_changes = self.gate.changes();
@@ -145,7 +145,7 @@ impl<H: Handler> Dispatcher<H> {
                         self.take_in(count, reply);
                     } else {
                         tracing::error!(queue = %self.parts.queue.name(), "the reading task panicked and is started anew");
-                        reading = Reading::spawn(self.parts.queue.reader(&self.parts.consumer.name));
+                        reading = Reading::spawn(self.parts.queue.clone(), &self.parts.consumer.name);
                     }
                 }
                 Some(flown) = self.flights.join_next(), if !self.flights.is_empty() => {
@@ -255,15 +255,19 @@ impl<H: Handler> Dispatcher<H> {
 
 impl Reading {
     /// Reads on a task of its own, one request at a time, until the dispatcher is gone.
-    fn spawn(mut reader: Reader) -> Self {
+    fn spawn(queue: Queue, consumer: &str) -> Self {
+        let mut reader = queue.reader(consumer);
         let unblocker = reader.unblocker();
         let (requests, mut requested) = mpsc::channel::<ReadRequest>(1);
         let (answers, replies) = mpsc::channel(1);
         let task = tokio::spawn(async move {
             while let Some(request) = requested.recv().await {
                 let reply = reader.read(request.count, request.block).await;
-                if reply.is_err() {
-                    sleep(READ_PAUSE).await;
+                match &reply {
+                    // before anybody works on them, so that the events of a job stand in order
+                    Ok(read) if queue.tells_all() => tell_active(&queue, read).await,
+                    Ok(_) => {}
+                    Err(_) => sleep(READ_PAUSE).await,
                 }
                 if answers.send((request.count, reply)).await.is_err() {
                     return;
@@ -304,6 +308,17 @@ fn landed(flown: Result<(), JoinError>) {
         && error.is_panic()
     {
         tracing::error!(%error, "a flight panicked; its jobs are claimed after lock_duration");
+    }
+}
+
+/// Writes the events of jobs that were read, in one go. An event that is lost is no reason to hold up its job.
+async fn tell_active(queue: &Queue, read: &ReadReply) {
+    let jobs = read.entries.iter().filter_map(|entry| match entry {
+        Entry::Job(delivery) => Some(&delivery.job.id),
+        Entry::Plain(_) | Entry::Unreadable(_) => None,
+    });
+    if let Err(error) = queue.tell_active(jobs).await {
+        tracing::warn!(queue = %queue.name(), error = %chain(&error), "the events of jobs that start were not written");
     }
 }
 

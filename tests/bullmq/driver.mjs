@@ -7,7 +7,8 @@
 // A command is {"do": …, "queue": …, …}; its answer {"ok": …} or {"error": "message"}.
 //
 //   queue    method, args                 calls a method of Queue, with args
-//   job      id, method, args             calls a method of a Job; its fields are answered by method "fields"
+//   job      id, method, args             calls a method of a Job
+//   look     ids                          fields and state of each job; null for one that is not there
 //   flow     tree                         FlowProducer.add
 //   worker   options                      the worker of the queue from now on, in the place of an earlier one
 //   take                                  the worker takes the next job and begins to process it; null if there is none
@@ -167,14 +168,24 @@ async function events({ queue, after = "-" }) {
 }
 
 function fieldsOf(job) {
-  const { id, name, data, opts, delay, priority, timestamp, attemptsMade, failedReason, returnvalue } = job;
-  return { id, name, data, opts, delay, priority, timestamp, attemptsMade, failedReason, returnvalue };
+  const { id, name, data, opts, delay, priority, timestamp, attemptsMade } = job;
+  const { failedReason, deferredFailure, stalledCounter, returnvalue } = job;
+  const ends = { failedReason, deferredFailure, stalledCounter, returnvalue };
+  return { id, name, data, opts, delay, priority, timestamp, attemptsMade, ...ends };
+}
+
+async function look({ queue, ids }) {
+  const found = [];
+  for (const id of ids) {
+    const job = await queueOf({ queue }).getJob(id);
+    found.push(job ? { ...fieldsOf(job), state: await job.getState() } : null);
+  }
+  return found;
 }
 
 async function callJob(command) {
   const job = await queueOf(command).getJob(command.id);
   if (!job) throw new Error(`there is no job ${command.id} in ${command.queue}`);
-  if (command.method === "fields") return { ...fieldsOf(job), state: await job.getState() };
   return call(job, command);
 }
 
@@ -186,6 +197,7 @@ function call(object, { method, args = [] }) {
 const commands = {
   queue: (command) => call(queueOf(command), command),
   job: callJob,
+  look,
   flow: async ({ tree }) => {
     const producer = new FlowProducer(options);
     await producer.add(tree);

@@ -23,9 +23,11 @@ mod operate;
 mod schedulers;
 mod schedule_loop;
 mod consumers;
+mod look;
 mod worker;
 mod library;
 mod model;
+mod differential;
 mod store;
 
 mod happy_path;

@@ -54,15 +54,16 @@ enum Place {
     Completed,
 }
 
+/// Those first that are read to get there: what is read is then the job itself.
 const PLACES: [Place; 8] = [
-    Place::Waiting,
-    Place::Parked,
-    Place::Prioritized,
-    Place::Delayed,
     Place::Active,
     Place::ActivePrioritized,
     Place::Failed,
     Place::Completed,
+    Place::Waiting,
+    Place::Parked,
+    Place::Prioritized,
+    Place::Delayed,
 ];
 
 impl Place {
@@ -145,12 +146,12 @@ fn burial(lease: Lease) -> Burial {
 
 /// A job that stands in this place, and the lease of who has it.
 async fn stand(queue: &Queue, place: Place) -> (JobId, Option<Lease>) {
-    let job = id(format!("{place:?}"));
-    let mut new = NewJob { group: Some("g"), ..new_job(&job) };
+    let (job, group) = (id(format!("{place:?}")), format!("group of {place:?}"));
+    let mut new = NewJob { group: Some(&group), ..new_job(&job) };
     match place {
         Place::Parked => {
             for filler in 0..WINDOW {
-                let filler = NewJob { group: Some("g"), ..new_job(&id(format!("filler-{filler}"))) };
+                let filler = NewJob { group: Some(&group), ..new_job(&id(format!("filler-{filler}"))) };
                 queue.add(&[filler], PAYLOAD_MAX).await.unwrap();
             }
         }
@@ -488,11 +489,11 @@ async fn obliterate_leaves_nothing_of_the_queue_and_everything_of_others() {
     let other = Queue::open(queue.redis(), "jobs2", Events::Failures).await.unwrap();
     add_many(&other, "job", 5).await;
     let of_other = keys(&other).await.len();
-    let fetch = Fetch::begin(&queue, "feed").await;
-    fetch.enqueue(&queue, &["a", "b"]).await;
     for place in PLACES {
         stand(&queue, place).await;
     }
+    let fetch = Fetch::begin(&queue, "feed").await;
+    fetch.enqueue(&queue, &["a", "b"]).await;
     add_many(&queue, "job", 2000).await;
     queue.heartbeat(&Consumer::of_this_process(), 1).await.unwrap();
     queue.pause().await.unwrap();
@@ -644,7 +645,7 @@ async fn a_priority_that_a_job_got_meanwhile_holds_from_the_next_time_that_it_wa
         queue.change_priority(&job, priority).await.unwrap();
         queue.promote_now(std::slice::from_ref(&job)).await.unwrap();
         assert_eq!(state(&queue, &job).await, Some(wanted));
-        assert_eq!(queue.find(&job).await.unwrap().unwrap().job.head.group, b"g", "its group stays");
+        assert_eq!(queue.find(&job).await.unwrap().unwrap().job.head.group, b"group of Delayed", "its group stays");
         assert_sound(&queue).await;
     }
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use feedmill::{
+    QueueOptions,
     import::FetchTask,
     queue::{Queue, schedulers::SCHEDULER_ID_BYTES_MAX},
 };
@@ -142,6 +143,31 @@ async fn bad_input_is_one_line_that_names_it_and_the_way_out() {
     Shell::new()
         .run(&["schedulers", "upsert", "a", "--payload", "{}", "--redis-url", "redis://127.0.0.1:1"])
         .failed(2, "there is no schedule; give --cron or --every");
+}
+
+#[tokio::test]
+async fn any_queue_has_schedulers_and_its_own_workers_fire_them() {
+    let mill = Mill::new();
+    let queues = mill.queues().await;
+    let reports: feedmill::Queue<Value> =
+        feedmill::Queue::open(queues.import.redis(), "reports", QueueOptions::default()).await.unwrap();
+    let of_reports = ["--every", "1h", "--immediately", "--queue", "reports", "--payload"];
+    let refused = mill.run(&[&["schedulers", "upsert", "r"], &of_reports[..], &["{"]].concat()).await;
+    assert!(
+        refused.status.code() == Some(2) && refused.stderr.starts_with("error: --payload: json: EOF"),
+        "{refused:?}"
+    );
+    mill.run_ok(&[&["schedulers", "upsert", "r"], &of_reports[..], &["{\"about\": 5}"]].concat()).await;
+    let (told, mut handled) = tokio::sync::mpsc::unbounded_channel();
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let worker = feedmill::Worker::new(&reports, move |job: feedmill::Job<Value>| {
+        told.send(job.data).unwrap();
+        async {}
+    });
+    let running = tokio::spawn(worker.run(shutdown.clone()));
+    assert_eq!(tokio::time::timeout(PATIENCE, handled.recv()).await.unwrap(), Some(json!({"about": 5})));
+    shutdown.cancel();
+    running.await.unwrap();
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ local is_older = known and not unversioned and not is_newer(version, string.sub(
 if is_older or (unversioned and known and place ~= 'f') then
   drop_entries(K.stream, {entry})
   redis.call('HINCRBY', K.meta, 'duplicates', 1)
+  if ALL_EVENTS then event('duplicated', id) end
   return 'D'
 end
 -- What stands keeps its place (an active one runs again when its worker settles), but one in backoff is due now.
@@ -38,6 +39,9 @@ local keeps_place = lives and place ~= 'd'
 local changes = {}
 if head then
   redis.call('HDEL', K.failures, id)
+  if not lives then
+    redis.call('UNLINK', LOG .. id)
+  end
   if known and not keeps_place then
     take_out(id, head)
   end
@@ -69,4 +73,8 @@ local stalls = lives and string.sub(head, 13, 13) or '\0'
 redis.call('SET', key, front .. UNTRIED .. stalls .. version .. NO_IMPORT .. extra .. envelope)
 redis.call('HINCRBY', K.meta, lives and 'changed' or 'enqueued', 1)
 apply_counts(changes, IMPORT, K.closing)
+if ALL_EVENTS and not lives then
+  event('added', id, 'name', '')
+  event('waiting', id)
+end
 return lives and 'C' or 'E'

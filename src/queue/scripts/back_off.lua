@@ -36,9 +36,14 @@ for i = OWN_KEYS, #KEYS do
         n_retried = n_retried + 1
         local first = first_failure(redis.call('HGET', K.failures, id), now)
         redis.call('HSET', K.failures, id, cmsgpack.pack({first, now, reason}))
+        log_error(id, attempts, reason)
       end
       if EVENTS_MAX > 0 and (reason ~= '' or ALL_EVENTS) then
-        event('delayed', id, 'delay', whole(due), 'failedReason', reason)
+        if reason == '' then
+          event('delayed', id, 'delay', whole(due))
+        else
+          event('delayed', id, 'delay', whole(due), 'failedReason', reason)
+        end
       end
       redis.call('SETRANGE', key, '0', 'd' .. NO_ENTRY .. string.char(attempts))
       leave_group(head)

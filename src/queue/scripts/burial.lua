@@ -9,6 +9,7 @@ local function bury(key, head, id, reason, attempts, consumer, exhausted, listed
   redis.call('SETRANGE', key, '0', 'f' .. packed(letter) .. string.char(attempts))
   local first = first_failure(redis.call('HGET', K.failures, id), now)
   redis.call('HSET', K.failures, id, cmsgpack.pack({first, now, reason}))
+  keep_log(id)
   if EVENTS_MAX > 0 then
     event('failed', id, 'failedReason', reason, 'prev', prev or 'active')
     if exhausted then

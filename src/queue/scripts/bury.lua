@@ -29,7 +29,9 @@ for i = OWN_KEYS, #KEYS do
       status = 'F'
       n_buried = n_buried + 1
       leave_group(head)
-      bury(key, head, id, reason, math.min(string.byte(head, 12) + 1, 255), consumer, exhausted == 'exhausted', listed_max)
+      local attempts = math.min(string.byte(head, 12) + 1, 255)
+      log_error(id, attempts, reason)
+      bury(key, head, id, reason, attempts, consumer, exhausted == 'exhausted', listed_max)
       if dedup ~= '' and redis.call('GET', DEDUP .. dedup) == id and redis.call('PTTL', DEDUP .. dedup) < 0 then
         redis.call('UNLINK', DEDUP .. dedup)
       end

@@ -44,14 +44,15 @@ local function take_over_job(entry, id)
   elseif holds(head, place .. packed(entry)) then
     local stalls = math.min(string.byte(head, 13) + 1, 255)
     redis.call('SETRANGE', key, 12, string.char(stalls))
-    stall_event(id)
     if stalls > stalls_max then
+      stall_event(id)
       leave_group(head)
       bury(key, head, id, REASON, string.byte(head, 12), consumer, false, listed_max)
       keep_as_told(key, id, read_envelope(key, head))
       n_buried = n_buried + 1
     else
       put_back(key, id, head)
+      stall_event(id)
       n_waiting = n_waiting + 1
     end
   else -- the job stands elsewhere and this entry is a leftover

@@ -12,8 +12,9 @@
 -- ARGV  1-4 as queue.lua · 5 "item" or "add" · 6 version of the fetch (8 bytes, empty for plain adds) · 7 import (8 bytes)
 --       then per job: value: 29 bytes of 0, the length of the extras, the extras, the envelope · version (8 bytes; empty:
 --       that of the fetch, or now) · for an item, "n" if the fetch took it for new, "c" for changed, and its record for the
---       seen map (16 bytes); else empty · options: MessagePack [delay (ms), attempts made, deduplication or nil] (or empty);
---       deduplication: [id, ttl (ms; 0: as long as the job lives), extend, replace, keep_last]
+--       seen map (16 bytes); else empty · options: MessagePack [delay (ms), attempts made, deduplication or nil,
+--       name for the event or nil] (or empty); deduplication: [id, ttl (ms; 0: as long as the job lives), extend, replace,
+--       keep_last]
 -- Returns {statuses, note…}: one letter per job, and a note for each X and P, in their order:
 --         E enqueued · C changed · D duplicate · P deduplicated (note: id of the job that holds the deduplication id)
 --         · X refused (note: the error);
@@ -66,7 +67,10 @@ local function deduplicate(id, version, value, options)
         redis.call('HDEL', K.failures, owner)
         count(changes, string.sub(head, 22, 29), 'open', -1)
         count(changes, string.sub(head, 22, 29), 'removed', 1)
-        if ALL_EVENTS then event('removed', owner, 'prev', 'delayed') end
+        if ALL_EVENTS then
+          event('removed', owner, 'prev', 'delayed')
+          event('deduplicated', id, 'deduplicationId', options[1], 'deduplicatedJobId', owner)
+        end
         if ttl > 0 and not extend then
           redis.call('SET', key, id, 'KEEPTTL')
           return
@@ -183,7 +187,7 @@ for i = FIRST_KEY, #KEYS do
     redis.call('SETRANGE', key, '0', front .. string.char(options[2]) .. '\0' .. version .. import)
     n_enqueued = n_enqueued + 1
     if ALL_EVENTS then
-      event('added', id)
+      event('added', id, 'name', options[4] or '')
       if options[1] > 0 then
         event('delayed', id, 'delay', whole(math.ceil(clock / 1000) + options[1]))
       else

@@ -17,7 +17,6 @@ for i = OWN_KEYS, #KEYS do
     status = 'W'
     leave_lane(string.sub(ref, 1, 1), entry)
     put_back(key, id, head)
-    if ALL_EVENTS then event('waiting', id, 'prev', 'active') end
   end
   statuses[#statuses + 1] = status
 end

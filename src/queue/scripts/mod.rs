@@ -74,6 +74,10 @@ scripts! {
     HOLD_UP_GROUP = ["head", "queue", "gate", "placing"] "hold_up_group";
     COUNTS = ["head", "queue", "gate"] "counts";
     FIND = ["head", "queue", "placing"] "find";
+    LIST = ["head", "queue", "brief"] "list";
+    SET_PROGRESS = ["head", "queue"] "set_progress";
+    ADD_LOG = ["head", "queue"] "add_log";
+    CONSUMERS = ["head"] "consumers";
     HEARTBEAT = ["head"] "heartbeat";
     REAP_CONSUMERS = ["head"] "reap_consumers";
     OPEN_IMPORTS = ["head", "imports"] "open_imports";

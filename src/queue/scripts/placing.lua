@@ -71,15 +71,18 @@ local function stands(head, id)
   end
 end
 
--- Whether a worker has the job.
-local function is_active(head)
+-- What XPENDING says of a job that a worker has, {entry, consumer, idle time (ms), deliveries}; nil of any other.
+local function pending_of(head)
   local lane, entry = LANES[string.sub(head, 1, 1)], string.sub(head, 2, 11)
   if not lane or entry == NO_ENTRY then
-    return false
+    return nil
   end
   entry = unpacked(entry)
-  local pending = redis.pcall('XPENDING', lane, GROUP, entry, entry, 1)
-  return not pending.err and #pending > 0
+  return redis.pcall('XPENDING', lane, GROUP, entry, entry, 1)[1]
+end
+
+local function is_active(head)
+  return pending_of(head) ~= nil
 end
 
 -- ── what is lost ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -123,6 +126,7 @@ end
 local members, members_before, n_left = {}, {}, {} -- by group: its jobs that are not parked; what they were; how many left
 local n_parked = 0 -- parked by this call, less those that came out
 local UNPARKED_MAX = 256 -- in one call, beyond one for each job that left
+local parked_changed = {} -- groups of which jobs were parked or came out
 
 local function n_members(group)
   if not members[group] then
@@ -157,6 +161,7 @@ local function park(id, priority, group, arrival)
   end
   redis.call('ZADD', PARKED .. group, whole(score), id)
   n_parked = n_parked + 1
+  parked_changed[group] = true
   return 'g' .. NO_ENTRY
 end
 
@@ -174,6 +179,7 @@ end
 -- Puts a job back to waiting that kept its room in its group. `attempts` (one byte) replaces the count.
 local function put_back(key, id, head, attempts)
   redis.call('SETRANGE', key, '0', wait(id, (extras(head))) .. (attempts or ''))
+  if ALL_EVENTS then event('waiting', id, 'prev', 'active') end
 end
 
 -- Notes that a job gave up its room in its group.
@@ -194,6 +200,7 @@ local function unpark(group, n)
       return n_unparked
     end
     n_popped = n_popped + #ids / 2
+    parked_changed[group] = true
     for i = 1, #ids, 2 do
       local key = JOB .. ids[i]
       local head, err = read_head(key)
@@ -239,6 +246,13 @@ local function apply_groups()
   if n_parked ~= 0 then
     redis.call('HINCRBY', K.meta, 'parked', n_parked)
   end
+  for group in pairs(parked_changed) do
+    if redis.call('EXISTS', PARKED .. group) == 1 then
+      redis.call('ZADD', PARKED_GROUPS, 0, group)
+    else
+      redis.call('ZREM', PARKED_GROUPS, group)
+    end
+  end
 end
 
 -- ── leaving ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -275,11 +289,14 @@ local function take_out(id, head)
     redis.call('ZREM', K.delayed, id)
   elseif place == 'f' then
     redis.call('XDEL', K.dead, unpacked(entry))
+    date_log(id)
   elseif place == 'c' then
     redis.call('ZREM', K.completed, id)
+    date_log(id)
   elseif place == 'g' then
     local _, group = extras(head)
     n_parked = n_parked - redis.call('ZREM', PARKED .. group, id)
+    parked_changed[group] = true
   end
 end
 

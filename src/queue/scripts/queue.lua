@@ -16,10 +16,33 @@ local OWN_KEYS, OWN_ARGS = 13, 5 -- where those of the script begin
 local JOB, PARKED, LOG, DEDUP, IMPORT = PREFIX .. 'job:', PREFIX .. 'parked:', PREFIX .. 'log:', PREFIX .. 'dedup:',
   PREFIX .. 'import:'
 local HELD = PREFIX .. 'groups:held' -- groups that are held up, by until when (ms)
+local PARKED_GROUPS = PREFIX .. 'parked' -- zset: the groups that have parked jobs, in the order of their names
 
 -- Writes an event: what happened to which job, and more fields.
 local function event(name, id, ...)
   redis.call('XADD', K.events, 'MAXLEN', '~', EVENTS_MAX, '*', 'event', name, 'jobId', id, ...)
+end
+
+-- The log of a job goes a week after it was last written; that of a job that is kept (completed, or a dead letter) goes with it.
+local LOG_KEPT_MS, ERRORS_KEPT = 7 * 86400000, 20
+local function is_kept(head)
+  local place = string.sub(head, 1, 1)
+  return place == 'c' or place == 'f'
+end
+local function date_log(id)
+  redis.call('PEXPIRE', LOG .. id, LOG_KEPT_MS)
+end
+local function keep_log(id)
+  redis.call('PERSIST', LOG .. id)
+end
+
+-- Keeps the error of a failed attempt in the log of its job, if it has one: the last error is in `failures` anyway.
+local function log_error(id, attempt, reason)
+  if redis.call('EXISTS', LOG .. id) == 1 then
+    redis.call('HSET', LOG .. id, 'error:' .. attempt, reason)
+    redis.call('HDEL', LOG .. id, 'error:' .. attempt - ERRORS_KEPT)
+    date_log(id)
+  end
 end
 
 local SERIES_KEPT_MS = 15 * 86400000

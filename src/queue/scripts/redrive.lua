@@ -18,6 +18,7 @@ for i = OWN_KEYS, #KEYS do
   local status = 'G'
   if head and holds(head, 'f' .. packed(letter)) then
     status = 'R'
+    date_log(id)
     arrival = arrival + 1
     revive(key, id, head, arrival)
   elseif #redis.call('XRANGE', K.dead, letter, letter) == 1 then

@@ -56,6 +56,8 @@ struct Picture {
     prioritized_pending: HashSet<EntryId>,
     /// Group by parked job.
     parked: HashMap<Vec<u8>, Vec<u8>>,
+    /// The index of groups that have parked jobs.
+    parked_groups: HashSet<Vec<u8>>,
     groups: HashMap<Vec<u8>, i64>,
     held_groups: HashSet<Vec<u8>>,
     n_parked: i64,
@@ -109,6 +111,7 @@ impl Picture {
             prioritized_active: named(&mut redis, keys.prioritized_active()).await,
             prioritized_pending: pending_of(&mut redis, keys.prioritized_active()).await,
             parked,
+            parked_groups: all(redis.zrange(keys.parked_groups(), 0, -1).await),
             groups: redis.hgetall(keys.groups()).await.unwrap(),
             held_groups: all(redis.zrange(keys.held_groups(), 0, -1).await),
             n_parked: n_parked.unwrap_or(0),
@@ -244,6 +247,10 @@ impl Audit {
         }
         if picture.parked.len() as i64 != picture.n_parked {
             findings.push(format!("{} jobs are parked, counted are {}", picture.parked.len(), picture.n_parked));
+        }
+        let with_parked: HashSet<Vec<u8>> = picture.parked.values().cloned().collect();
+        if with_parked != picture.parked_groups {
+            findings.push(format!("jobs of {with_parked:?} are parked, listed are {:?}", picture.parked_groups));
         }
         let is_forgotten = |group: &&Vec<u8>| !members.contains_key(*group) && !picture.held_groups.contains(*group);
         for group in picture.parked.values().filter(is_forgotten) {

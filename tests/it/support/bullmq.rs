@@ -60,12 +60,20 @@ impl BullMq {
     /// When it failed.
     #[track_caller]
     pub(crate) fn call(&mut self, command: &Value) -> Value {
+        self.try_call(command).unwrap_or_else(|error| panic!("{command}: {error}"))
+    }
+
+    /// As [`Self::call`], of a command that may fail; its error is what BullMQ throws.
+    #[track_caller]
+    pub(crate) fn try_call(&mut self, command: &Value) -> Result<Value, String> {
         writeln!(self.commands, "{command}").unwrap();
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();
         let mut answer: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{command}: {line:?}"));
-        assert!(answer["error"].is_null(), "{command}: {answer}");
-        answer["ok"].take()
+        match answer["error"].as_str() {
+            Some(error) => Err(error.to_owned()),
+            None => Ok(answer["ok"].take()),
+        }
     }
 
     /// Calls a method of the queue.
