@@ -431,6 +431,7 @@ on_each_redis! {
     active_prioritized_jobs_are_delivered_again_when_their_group_was_lost,
     a_gate_that_nobody_remembers_is_opened,
     a_job_that_comes_at_any_moment_starts_at_once_on_a_limited_queue,
+    a_job_that_comes_while_a_reader_gets_ready_to_wait_is_seen,
     workers_that_wait_learn_of_limits_one_from_the_other,
 }
 
@@ -490,6 +491,29 @@ async fn a_job_that_comes_at_any_moment_starts_at_once_on_a_limited_queue(url: &
     }
     worker.stop().await;
     assert_sound(&queue).await;
+}
+
+/// Between finding nothing and waiting for more a reader makes its connection, the first time: long enough for a job to come.
+async fn a_job_that_comes_while_a_reader_gets_ready_to_wait_is_seen(url: &str) {
+    let queue = queue_at(url).await;
+    set(&queue, generous()).await;
+    for n in 0..60_u64 {
+        let mut reader = queue.reader(format!("reader-{n}"));
+        let reading = tokio::spawn(async move {
+            loop {
+                let found = reader.read(1, Some(BLOCK)).await.unwrap().entries;
+                if !found.is_empty() {
+                    return (found, Instant::now());
+                }
+            }
+        });
+        tokio::time::sleep(Duration::from_micros(n * 60)).await;
+        let began = Instant::now();
+        add_prioritized(&queue, format!("{n}"), 1).await;
+        let (found, at) = reading.await.unwrap();
+        assert!(at - began < Duration::from_secs(2), "job {n} after {:?}", at - began);
+        assert_eq!(found.len(), 1);
+    }
 }
 
 async fn workers_that_wait_learn_of_limits_one_from_the_other(url: &str) {
