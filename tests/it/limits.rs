@@ -146,8 +146,7 @@ async fn four_workers_start_no_more_than_the_rate_in_any_window() {
     // What the handlers saw: their starts lag behind the deliveries, by less than half a window.
     let mut starts = starts.lock().unwrap().clone();
     starts.sort();
-    let slack = Duration::from_millis(500);
-    let crowded = starts.windows(2 * MAX + 1).find(|some| some[2 * MAX] - some[0] < window - slack);
+    let crowded = starts.windows(2 * MAX + 1).find(|some| some[2 * MAX] - some[0] < window / 2);
     assert!(crowded.is_none(), "more than two windows' worth within one");
     assert!(starts.len() <= MAX * in_windows.len());
     for worker in workers {
@@ -314,7 +313,7 @@ async fn a_rate_counts_every_job_that_is_handed_out(url: &str) {
     assert_eq!(ids(&mut one, 5).await, ["first-0", "first-1", "first-2", "plain-0", "plain-1"].map(id));
     let state = queue.limits().await.unwrap();
     assert_eq!((state.started, state.limits, state.is_by_operator), (5, rate(7, hour), true));
-    assert!(state.window_left > hour - DEADLINE && state.window_left <= hour, "{state:?}");
+    assert!(state.window_left > hour / 2 && state.window_left <= hour, "{state:?}");
     assert_eq!(ids(&mut other, 5).await, ["plain-2", "plain-3"].map(id));
     let reply = one.read(5, None).await.unwrap();
     assert!(reply.entries.is_empty() && reply.held_up);
@@ -596,7 +595,7 @@ async fn a_worker_in_a_long_window_learns_within_a_second_that_the_limit_is_gone
     let queue = queue().await;
     add_many(&queue, "job", 3).await;
     let (worker, starts) = noting(&queue, rate(1, Duration::from_hours(1)));
-    until(DEADLINE, async || starts.lock().unwrap().len() >= 1 && queue.limits().await.unwrap().started == 1).await;
+    until(DEADLINE, async || queue.limits().await.unwrap().started == 1).await;
     let began = Instant::now();
     set(&queue, Limits::default()).await;
     until(DEADLINE, async || starts.lock().unwrap().len() == 3).await;

@@ -27,7 +27,6 @@ mod look;
 mod worker;
 mod library;
 mod model;
-mod differential;
 mod store;
 
 mod happy_path;

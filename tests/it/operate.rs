@@ -682,7 +682,7 @@ async fn an_updated_payload_of_any_length_leaves_everything_else_of_the_job() {
         };
         assert_eq!(kept(&found.job), kept(&before));
     }
-    let too_large = queue.update_payload(&id("a"), &vec![0; 11], 10).await.unwrap_err();
+    let too_large = queue.update_payload(&id("a"), &[0; 11], 10).await.unwrap_err();
     assert!(matches!(too_large, QueueError::PayloadTooLarge { bytes: 11, limit_bytes: 10, .. }), "{too_large}");
 }
 

@@ -134,7 +134,7 @@ async fn bad_input_is_one_line_that_names_it_and_the_way_out() {
     assert!(ran.stderr.starts_with("error: --payload: json: unknown field `fed`"), "{}", ran.stderr);
     mill.run(&[&payload[..], &["--queue", "jobs"]].concat())
         .await
-        .failed(2, "there is no queue \"jobs\"; the queues are job_import_queue and feed_fetch_queue");
+        .failed(2, "there is no queue \"jobs\"; the queues are feed_fetch_queue, job_import_queue");
     mill.run(&["schedulers", "list", "--after", "x"])
         .await
         .failed(2, "\"x\" is no cursor; it is printed at the end of a page, like 1795492693614:id");

@@ -103,11 +103,6 @@ impl Running {
         Self { consumer, handle, task: tokio::spawn(worker.run(shutdown.clone())), shutdown }
     }
 
-    /// Asks it to end when it is through with what it has.
-    pub(crate) fn take_no_more(&self) {
-        self.shutdown.cancel();
-    }
-
     /// Asks it to end, and waits until it has.
     pub(crate) async fn stop(self) -> Ended {
         self.shutdown.cancel();
