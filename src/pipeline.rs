@@ -138,7 +138,8 @@ pub fn feeds(config: &Config) -> Result<Feeds, PipelineError> {
             spread: feed.spread,
         };
         if let Some(grouping) = grouping(&config.fetch_queue) {
-            built.fetch_group = grouping.of_fetches(&built).to_owned();
+            let group = grouping.of_fetches(&built).to_owned();
+            built.fetch_group = group;
         }
         Ok((feed.name.clone(), Arc::new(built)))
     });

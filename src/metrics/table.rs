@@ -149,6 +149,9 @@ families! {
     /// Outages of the store, or of Redis during a fetch.
     OUTAGES = Process Counter, "feedmill_outages_total" ["queue"]
         "Times that this process stopped reading because something that all jobs need was not available.";
+    /// Limits: rate, jobs active at once, a hold-up.
+    HELD_UP = Process Counter, "feedmill_reads_held_up_total" ["queue"]
+        "Times that this process asked for jobs and got none because of a limit of the queue.";
     /// One write of a batch.
     WRITE_SECONDS = Process Histogram(WORK_SECONDS), "feedmill_mongodb_write_seconds" []
         "Time that a write of a batch to MongoDB took in this process, failed ones included.";

@@ -109,6 +109,9 @@ pub(super) struct Taken {
     pub(super) plain: Vec<RawEntry>,
 }
 
+/// TIME, those fields, starts, time left and held groups, as Redis answers them.
+type LimitAnswer = ((u64, u64), Vec<Option<String>>, Option<u64>, i64, u64);
+
 /// Fields of limits in `meta`, in the order of [`LimitState`].
 const FIELDS: [&str; 7] =
     ["rate_max", "rate_duration", "concurrency", "group_rate_max", "group_rate_duration", "limits_by", "held_until"];
@@ -166,8 +169,7 @@ impl Queue {
         let mut pipeline = redis::pipe();
         pipeline.atomic().cmd("TIME").cmd("HMGET").arg(keys.meta()).arg(&FIELDS);
         pipeline.cmd("GET").arg(keys.limiter()).cmd("PTTL").arg(keys.limiter()).cmd("ZCARD").arg(keys.held_groups());
-        type Answer = ((u64, u64), Vec<Option<String>>, Option<u64>, i64, u64);
-        let (time, fields, started, left, held_groups): Answer = pipeline
+        let (time, fields, started, left, held_groups): LimitAnswer = pipeline
             .query_async(&mut self.connection())
             .await
             .map_err(|cause| QueueError::from_redis("HMGET", cause))?;

@@ -459,9 +459,9 @@ impl Unblocker {
     }
 }
 
-type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 pub(super) type RawEntry = (EntryId, Fields);
-type Stream = (Vec<u8>, Vec<RawEntry>);
+pub(super) type Stream = (Vec<u8>, Vec<RawEntry>);
 
 fn field<'a>(fields: &'a Fields, name: &[u8]) -> Option<&'a [u8]> {
     fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_slice())

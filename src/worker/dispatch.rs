@@ -224,6 +224,9 @@ impl<H: Handler> Dispatcher<H> {
                 return;
             }
         };
+        if read.held_up {
+            self.parts.metrics.held_up.increment(1);
+        }
         if read.woken {
             self.parts.due_earlier.notify_one();
         }

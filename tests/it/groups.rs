@@ -36,7 +36,7 @@ use crate::support::{
     workers::{Running, batches, each, options},
 };
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 const WORKERS: usize = 4;
 
 /// Jobs of the large source, unless `FEEDMILL_GROUP_JOBS` says how many.
@@ -132,8 +132,7 @@ async fn a_large_source_holds_up_fifty_small_ones_by_less_than_half() {
         assert_sound(&queue).await;
     }
     let ratio = took[1].as_secs_f64() / took[0].as_secs_f64();
-    println!("alone {:?}, beside {large} jobs of one source {:?}: {ratio:.2} times as long", took[0], took[1]);
-    assert!(ratio <= 1.5, "{ratio:.2} times as long: {took:?}");
+    assert!(ratio <= 1.5, "alone and beside {large} jobs of one source: {ratio:.2} times as long, {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -146,8 +146,7 @@ async fn four_workers_start_no_more_than_the_rate_in_any_window() {
     // What the handlers saw: their starts lag behind the deliveries, by less than half a window.
     let mut starts = starts.lock().unwrap().clone();
     starts.sort();
-    let slack = Duration::from_millis(500);
-    let crowded = starts.windows(2 * MAX + 1).find(|some| some[2 * MAX] - some[0] < window - slack);
+    let crowded = starts.windows(2 * MAX + 1).find(|some| some[2 * MAX] - some[0] < window / 2);
     assert!(crowded.is_none(), "more than two windows' worth within one");
     assert!(starts.len() <= MAX * in_windows.len());
     for worker in workers {
@@ -314,7 +313,7 @@ async fn a_rate_counts_every_job_that_is_handed_out(url: &str) {
     assert_eq!(ids(&mut one, 5).await, ["first-0", "first-1", "first-2", "plain-0", "plain-1"].map(id));
     let state = queue.limits().await.unwrap();
     assert_eq!((state.started, state.limits, state.is_by_operator), (5, rate(7, hour), true));
-    assert!(state.window_left > hour - DEADLINE && state.window_left <= hour, "{state:?}");
+    assert!(state.window_left > hour / 2 && state.window_left <= hour, "{state:?}");
     assert_eq!(ids(&mut other, 5).await, ["plain-2", "plain-3"].map(id));
     let reply = one.read(5, None).await.unwrap();
     assert!(reply.entries.is_empty() && reply.held_up);
@@ -431,6 +430,7 @@ on_each_redis! {
     active_prioritized_jobs_are_delivered_again_when_their_group_was_lost,
     a_gate_that_nobody_remembers_is_opened,
     a_job_that_comes_at_any_moment_starts_at_once_on_a_limited_queue,
+    a_job_that_comes_while_a_reader_gets_ready_to_wait_is_seen,
     workers_that_wait_learn_of_limits_one_from_the_other,
 }
 
@@ -490,6 +490,29 @@ async fn a_job_that_comes_at_any_moment_starts_at_once_on_a_limited_queue(url: &
     }
     worker.stop().await;
     assert_sound(&queue).await;
+}
+
+/// Between finding nothing and waiting for more a reader makes its connection, the first time: long enough for a job to come.
+async fn a_job_that_comes_while_a_reader_gets_ready_to_wait_is_seen(url: &str) {
+    let queue = queue_at(url).await;
+    set(&queue, generous()).await;
+    for n in 0..60_u64 {
+        let mut reader = queue.reader(format!("reader-{n}"));
+        let reading = tokio::spawn(async move {
+            loop {
+                let found = reader.read(1, Some(BLOCK)).await.unwrap().entries;
+                if !found.is_empty() {
+                    return (found, Instant::now());
+                }
+            }
+        });
+        tokio::time::sleep(Duration::from_micros(n * 60)).await;
+        let began = Instant::now();
+        add_prioritized(&queue, format!("{n}"), 1).await;
+        let (found, at) = reading.await.unwrap();
+        assert!(at - began < Duration::from_secs(2), "job {n} after {:?}", at - began);
+        assert_eq!(found.len(), 1);
+    }
 }
 
 async fn workers_that_wait_learn_of_limits_one_from_the_other(url: &str) {
@@ -572,7 +595,7 @@ async fn a_worker_in_a_long_window_learns_within_a_second_that_the_limit_is_gone
     let queue = queue().await;
     add_many(&queue, "job", 3).await;
     let (worker, starts) = noting(&queue, rate(1, Duration::from_hours(1)));
-    until(DEADLINE, async || starts.lock().unwrap().len() >= 1 && queue.limits().await.unwrap().started == 1).await;
+    until(DEADLINE, async || queue.limits().await.unwrap().started == 1).await;
     let began = Instant::now();
     set(&queue, Limits::default()).await;
     until(DEADLINE, async || starts.lock().unwrap().len() == 3).await;

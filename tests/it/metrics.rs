@@ -336,3 +336,21 @@ async fn while_redis_is_away_its_numbers_are_missing_and_that_is_said() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_worker_that_limits_hold_up_says_so() {
+    let (server, mut mill) = (FeedServer::start(), Mill::new());
+    serve_feeds(&server, &mut mill, 5);
+    let limiter = [("max".to_owned(), 1.into()), ("duration".to_owned(), "1h".into())];
+    mill.set(&format!("stream.{IMPORT}.limiter"), toml::Table::from_iter(limiter));
+    let (_worker, address) = exporting_worker(&mill, &[("FEEDMILL_METRICS_LISTEN", "127.0.0.1:0")]).await;
+    let series = |queue: &str| format!("feedmill_reads_held_up_total{{queue=\"{queue}\"}}");
+    assert_eq!(number(&scrape(address).await, &series(IMPORT)), 0, "an idle queue is not held up");
+    mill.run_ok(&["fetch", "--all"]).await;
+    eventually("it is held up", PATIENCE, async || {
+        let text = scrape(address).await;
+        assert_eq!(number(&text, &series(FETCH)), 0);
+        (number(&text, &series(IMPORT)) > 0).then_some(())
+    })
+    .await;
+}

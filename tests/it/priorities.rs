@@ -34,7 +34,7 @@ use crate::support::{
     workers::{each, options},
 };
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 const READERS: usize = 4;
 const LEVELS: u32 = 10;
 

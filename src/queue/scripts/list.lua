@@ -236,7 +236,7 @@ local function walk_parked(from)
       return
     end
     n_looked = n_looked + 1
-    last = {'parked', '0', '', group}
+    last = {'parked', is_asc and '-inf' or '+inf', '', group}
     walk_zset('parked', PARKED .. group, group)
   end
 end
