@@ -4,6 +4,8 @@
 //! $ REDIS_URL=redis://127.0.0.1:6379 cargo run --example producer
 //! ```
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::time::Duration;
 
 use feedmill::{Deduplication, NewJob, Queue};

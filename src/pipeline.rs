@@ -18,7 +18,7 @@ use crate::pulse::Pulse;
 use crate::queue::claim::ClaimLimits;
 use crate::queue::dead_letter::Retention;
 use crate::queue::limits::Limits;
-use crate::queue::{Events, Queue, QueueError, QueueOptions, Redis};
+use crate::queue::{Events, Queue, QueueError, Redis};
 use crate::store::{Store, StoreError};
 use crate::worker::{Ended, Growth, RetryPolicy, Single, Worker, WorkerOptions};
 
@@ -88,7 +88,7 @@ impl Queues {
 
     /// The queue of this name: one of the two, or any other that is in the registry; `None` when there is none.
     ///
-    /// Of another program's queue nothing is configured here: it is opened with the default options.
+    /// Of another program's queue nothing is configured here: it is opened as that program did it.
     ///
     /// # Errors
     /// [`QueueError`].
@@ -100,7 +100,7 @@ impl Queues {
         if !redis.has_queue(name).await? {
             return Ok(None);
         }
-        Queue::open(redis, name, QueueOptions::default()).await.map(Some)
+        Queue::open_as_it_is(redis, name).await.map(Some)
     }
 }
 

@@ -1,20 +1,19 @@
 //! `feedmill schedulers`: jobs that are added again and again.
 
-use std::io::Read as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
+use super::queue::input::{duration, payload_for, read_payload};
 use super::queue::{QueueArgs, chosen, payload_json};
 use super::{Globals, UsageError, output};
 use crate::config::Config;
 use crate::error::chain;
-use crate::import::{Payload, fetch_payload, item_payload};
+use crate::import::Payload;
 use crate::job::{Envelope, JobOptions};
 use crate::pipeline::Queues;
 use crate::queue::Queue;
@@ -275,15 +274,8 @@ async fn upsert(config: &Config, args: &UpsertArgs) -> anyhow::Result<()> {
     let queues = Queues::open(config).await?;
     let queue = chosen(&queues, &args.queue).await?;
     let is_fetch = queue.name() == queues.fetch.name();
-    let payload = if is_fetch {
-        fetch_payload(&json)
-    } else if queue.name() == queues.import.name() {
-        item_payload(&json)
-    } else {
-        let checked = serde_json::from_slice::<IgnoredAny>(&json).map_err(|error| format!("json: {error}"));
-        checked.map(|_| Payload { bytes: json, fingerprint: None })
-    };
-    let Payload { bytes, fingerprint } = payload.map_err(|reason| UsageError(format!("--payload: {reason}")))?;
+    let payload = payload_for(&queues, &queue, json);
+    let Payload { bytes, fingerprint, .. } = payload.map_err(|reason| UsageError(format!("--payload: {reason}")))?;
     let feeds = Feeds { config, queue: &queue };
     if feeds.schedule(&args.id).is_some() {
         return Err(
@@ -378,22 +370,8 @@ fn definition(args: &UpsertArgs) -> anyhow::Result<Definition> {
     })
 }
 
-fn duration(flag: &str, text: &str) -> Result<Duration, UsageError> {
-    humantime::parse_duration(text)
-        .map_err(|_| UsageError(format!("{flag} {text:?} is no duration; write it like \"15m\" or \"1h 30m\"")))
-}
-
 fn parse_time(flag: &str, text: &str) -> Result<Timestamp, UsageError> {
     text.parse().map_err(|_| UsageError(format!("{flag} {text:?} is no time; write it like 2027-01-31T09:00:00Z")))
-}
-
-fn read_payload(text: &str) -> anyhow::Result<Vec<u8>> {
-    if text != "-" {
-        return Ok(text.as_bytes().to_vec());
-    }
-    let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes).context("cannot read stdin")?;
-    Ok(bytes)
 }
 
 fn usage(error: impl std::error::Error) -> UsageError {

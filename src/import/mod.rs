@@ -76,6 +76,10 @@ impl FetchTask {
 /// The payload of a job, made of the JSON that a plain producer writes.
 #[derive(Clone, Debug)]
 pub struct Payload {
+    /// The id that the job has by what is in it, if that says one.
+    pub id: Option<JobId>,
+    /// What it is grouped by, on a queue that limits its groups.
+    pub group: Option<String>,
     /// The payload.
     pub bytes: Vec<u8>,
     /// Fingerprint of its content, where it has one.
@@ -100,7 +104,8 @@ pub fn fetch_payload(json: &[u8]) -> Result<Payload, String> {
 
 impl From<crate::worker::Adoption> for Payload {
     fn from(adoption: crate::worker::Adoption) -> Self {
-        Self { bytes: adoption.payload, fingerprint: adoption.fingerprint }
+        let crate::worker::Adoption { id, payload, fingerprint, group, replaces: _ } = adoption;
+        Self { id: Some(id), group, bytes: payload, fingerprint }
     }
 }
 

@@ -19,7 +19,7 @@
 //! | `:log:<id>` | hash | progress, log lines, result and times of a job: only when used or kept |
 //! | `:dedup:<id>` | string | the job that holds a deduplication id |
 //! | `:wake` | stream | at most one entry: wakes a blocked reader because something is due that the stream does not show |
-//! | `:meta` | hash | `paused`, `gate` (entry id reached), limits, counters, `last_version`, `last_import`, `had_group` |
+//! | `:meta` | hash | `events`, `group_window` (0: none), `paused`, `gate` (entry id reached), limits, counters, `last_version`, `last_import`, `had_group` |
 //! | `:limiter` | string | jobs started in this window; expires with it |
 //! | `:limiter:<group>` | string | the same for a group |
 //! | `:events` | stream | what happened, capped |

@@ -110,6 +110,17 @@ pub enum Events {
     All,
 }
 
+impl Events {
+    /// As `streams.toml` says it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Failures => "failures",
+            Self::All => "all",
+        }
+    }
+}
+
 impl From<Events> for QueueOptions {
     fn from(events: Events) -> Self {
         Self { events, ..Self::default() }
@@ -135,17 +146,38 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Queue {
-    /// Opens a queue: registers its name and creates its group where it is missing.
+    /// Opens a queue: registers its name and what `options` say of it, and creates its group where it is missing.
     ///
     /// # Errors
     /// [`QueueError`] when the name is none, or Redis does not answer.
     pub async fn open(redis: &Redis, name: &str, options: impl Into<QueueOptions>) -> Result<Self, QueueError> {
         let queue = Self::unopened(redis, name, options)?;
         queue.ensure_group().await?;
-        let registered =
-            redis::cmd("SADD").arg(queue.keys().registry()).arg(name).query_async::<()>(&mut queue.connection()).await;
+        let QueueOptions { events, group_window } = queue.inner.options;
+        let mut opening = redis::pipe();
+        opening.cmd("SADD").arg(queue.keys().registry()).arg(name).ignore();
+        opening.cmd("HSET").arg(queue.keys().meta());
+        opening.arg("events").arg(events.as_str()).arg("group_window").arg(group_window.unwrap_or(0)).ignore();
+        let registered = opening.query_async::<()>(&mut queue.connection()).await;
         registered.map_err(|cause| QueueError::from_redis("SADD", cause))?;
         Ok(queue)
+    }
+
+    /// Opens a queue with the options of whoever opened it last: for those who know no more than its name.
+    ///
+    /// # Errors
+    /// As [`Queue::open`].
+    pub async fn open_as_it_is(redis: &Redis, name: &str) -> Result<Self, QueueError> {
+        let keys = Keys::new(redis.prefix(), name)?;
+        let mut noted = redis::cmd("HMGET");
+        noted.arg(keys.meta()).arg("events").arg("group_window");
+        let noted = noted.query_async::<(Option<String>, Option<u32>)>(&mut redis.connection()).await;
+        let (events, window) = noted.map_err(|cause| QueueError::from_redis("HMGET", cause))?;
+        let events = [Events::Off, Events::Failures, Events::All]
+            .into_iter()
+            .find(|known| Some(known.as_str()) == events.as_deref())
+            .unwrap_or_default();
+        Self::open(redis, name, QueueOptions { events, group_window: window.filter(|window| *window > 0) }).await
     }
 
     /// A queue as it is, for those who only look: nothing is written, and it may not exist.

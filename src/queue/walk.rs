@@ -85,7 +85,7 @@ impl StreamPages {
         last.arg(key).arg("+").arg("-").arg("COUNT").arg(1);
         let last = last.query_async::<StreamRangeReply>(&mut queue.connection()).await;
         let last = last.map_err(|cause| QueueError::from_redis("XREVRANGE", cause))?;
-        let until = last.ids.first().map(|entry| entry_id(entry)).transpose()?;
+        let until = last.ids.first().map(entry_id).transpose()?;
         Ok(Self { key: key.to_owned(), after: None, until })
     }
 

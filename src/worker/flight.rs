@@ -174,14 +174,14 @@ async fn supervised<H: Handler>(
     handler: &Arc<H>,
     batch: Arc<[Delivery]>,
 ) -> Result<Result<Vec<Outcome>, Outage>, Silence> {
-    let (handler, handled, jobs) = (handler.clone(), batch.clone(), batch.len());
+    let (handler, own_batch, jobs) = (handler.clone(), batch.clone(), batch.len());
     // A batch has one time for all of its jobs: that of the queue.
     let own_limit = match &batch[..] {
         [alone] => alone.job.options.as_ref().and_then(|options| options.timeout),
         _ => None,
     };
     // Stopped when the flight that waits for it is dropped.
-    let mut task = AbortOnDropHandle::new(tokio::spawn(async move { handler.handle(&handled).await }));
+    let mut task = AbortOnDropHandle::new(tokio::spawn(async move { handler.handle(&own_batch).await }));
     let in_time = async {
         match own_limit.or(parts.options.job_timeout) {
             None => Ok((&mut task).await),

@@ -42,6 +42,14 @@ const MEANT: &[&str] = &[
     STALLS_WHILE_PAUSED,
     PRIORITY_BEFORE_PLAIN,
     UPDATE_OF_A_COMPLETED_JOB,
+    ATTEMPTS_MADE,
+    ACTIVE_EVENT,
+    REMOVED_EVENTS,
+    DELAYED_EVENT,
+    EXHAUSTED_EVENT,
+    PROMOTE_ALL,
+    RETRY_AT_ONCE,
+    PREV_OF_REMOVED,
 ];
 const ID_OF_A_FAILED_JOB: &str = "id of a failed job";
 const REDRIVE: &str = "redrive";
@@ -50,6 +58,15 @@ const STALLED_WITH_A_PRIORITY: &str = "stalled job with a priority";
 const STALLS_WHILE_PAUSED: &str = "stalls of a paused queue";
 const PRIORITY_BEFORE_PLAIN: &str = "jobs with a priority";
 const UPDATE_OF_A_COMPLETED_JOB: &str = "new data for a completed job";
+
+const ATTEMPTS_MADE: &str = "attempts made";
+const ACTIVE_EVENT: &str = "event `active`";
+const DELAYED_EVENT: &str = "event `delayed`";
+const EXHAUSTED_EVENT: &str = "event `retries-exhausted`";
+const PROMOTE_ALL: &str = "priority of a job that is promoted or retried with all";
+const RETRY_AT_ONCE: &str = "retry without a wait";
+const PREV_OF_REMOVED: &str = "`prev` of event `removed`";
+const REMOVED_EVENTS: &str = "events of `clean` and `drain`";
 
 /// What both say when a job stalled too often.
 const STALLED: &str = "job stalled more than allowable limit";
@@ -72,7 +89,14 @@ struct Pair {
     ids: BTreeSet<String>,
     /// What workers of ours have.
     held: BTreeMap<String, HeldJob>,
+    /// Jobs that were there after the last step.
+    present: BTreeSet<String>,
+    /// The last event that was looked at, in both.
+    seen: (String, String),
 }
+
+/// An event without its time: of which job, its name, and the fields that both write.
+type Event = (String, String, BTreeMap<&'static str, String>);
 
 /// A job in the hands of a worker of ours that does nothing else.
 struct HeldJob {
@@ -102,8 +126,17 @@ impl Pair {
         let redis = Redis::connect(&SharedServers::of_this_run().redis_url(), &redis_prefix()).await.unwrap();
         let queue = Queue::open(&redis, name, Events::All).await.unwrap();
         let redis = connection(&queue).await;
-        let (ids, held) = (BTreeSet::new(), BTreeMap::new());
-        let mut pair = Self { bull, name: name.to_owned(), queue, redis, max_stalled_count, ids, held };
+        let mut pair = Self {
+            bull,
+            name: name.to_owned(),
+            queue,
+            redis,
+            max_stalled_count,
+            ids: BTreeSet::new(),
+            held: BTreeMap::new(),
+            present: BTreeSet::new(),
+            seen: ("-".to_owned(), "-".to_owned()),
+        };
         let options = json!({
             "maxStalledCount": max_stalled_count,
             "lockDuration": LONG.as_millis() as u64,
@@ -199,7 +232,7 @@ impl Pair {
         let held = self.held.remove(job).unwrap();
         held.decide.send(ours).unwrap();
         held.worker.stop().await;
-        // BullMQ puts what may be tried again at once back to waiting in the same step, ours when it looks what is due.
+        // RETRY_AT_ONCE: BullMQ puts it back to waiting in the same step, ours when it looks what is due.
         self.queue.promote().await.unwrap();
     }
 
@@ -294,6 +327,12 @@ impl Pair {
     }
 
     async fn promote_all(&mut self) {
+        // PROMOTE_ALL: ours keeps it; BullMQ does when it promotes one job.
+        for (job, look) in self.looks() {
+            if look["state"] == "delayed" && look["priority"] != 0 {
+                self.bull.job(&self.name, &job, "promote", &json!([]));
+            }
+        }
         self.bull.queue(&self.name, "promoteJobs", &json!([]));
         let mut walk = self.queue.promote_all().await.unwrap();
         while walk.step().await.unwrap().is_some() {}
@@ -311,6 +350,13 @@ impl Pair {
 
     // ── comparing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+    /// What BullMQ has of each job; null for one that is gone.
+    fn looks(&mut self) -> Vec<(String, Value)> {
+        let ids: Vec<String> = self.ids.iter().cloned().collect();
+        let looks = self.bull.call(&json!({"do": "look", "queue": self.name, "ids": ids}));
+        ids.into_iter().zip(looks.as_array().unwrap().clone()).collect()
+    }
+
     async fn ours(&self, job: &str) -> Option<Found> {
         self.queue.find(&id(job)).await.unwrap()
     }
@@ -321,11 +367,10 @@ impl Pair {
 
     /// Compares counts, and each job: state, attempts, priority, data, when it is due, and why it failed.
     async fn compare(&mut self) {
-        let ids: Vec<&String> = self.ids.iter().collect();
-        let looks = self.bull.call(&json!({"do": "look", "queue": self.name, "ids": ids}));
+        let looks = self.looks();
         let mut theirs: BTreeMap<&str, u64> = STATES.iter().map(|state| (*state, 0)).collect();
         let mut wanted = theirs.clone();
-        for (job, look) in self.ids.clone().iter().zip(looks.as_array().unwrap()) {
+        for (job, look) in &looks {
             let Some(state) = STATES.into_iter().find(|state| look["state"] == *state) else {
                 assert!(look.is_null(), "{look}");
                 assert!(self.ours(job).await.is_none(), "BullMQ has no {job}");
@@ -350,8 +395,11 @@ impl Pair {
         let head = &found.job.head;
         // STALLED_OVER_THE_LIMIT: for BullMQ it was an attempt of the worker that failed it.
         let stalled_to_death = look["failedReason"] == STALLED && state == "failed";
-        let attempts = look["attemptsMade"].as_u64().unwrap() - u64::from(stalled_to_death);
-        assert_eq!((u64::from(head.attempts), u64::from(head.priority)), (attempts, look["priority"].as_u64().unwrap()), "{job}: {look}");
+        // ATTEMPTS_MADE: BullMQ counts the one that went well too.
+        let went_well = state == "completed";
+        let attempts = look["attemptsMade"].as_u64().unwrap() - u64::from(stalled_to_death || went_well);
+        assert_eq!(u64::from(head.attempts), attempts, "{job}: {look}");
+        assert_eq!(look["priority"], head.priority, "{job}: {look}");
         let data: Value = serde_json::from_slice(found.job.payload()).unwrap();
         assert_eq!(data, look["data"], "{job}");
         match &found.state {
@@ -368,22 +416,90 @@ impl Pair {
         }
     }
 
-    /// Names of the events of each job, in order.
-    async fn compare_events(&mut self) {
-        let events = self.bull.call(&json!({"do": "events", "queue": self.name}));
-        let mut theirs: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for event in events.as_array().unwrap() {
-            if let Some(job) = event["jobId"].as_str() {
-                theirs.entry(job.to_owned()).or_default().push(event["event"].as_str().unwrap().to_owned());
+    /// Compares what both wrote to their streams of events since the last time: names and fields, in order of each job.
+    async fn compare_events(&mut self, op: &Op) {
+        let command = json!({"do": "events", "queue": self.name, "after": self.seen.0});
+        let written = self.bull.call(&command);
+        let mut theirs: Vec<Event> = Vec::new();
+        for event in written.as_array().unwrap() {
+            event["entry"].as_str().unwrap().clone_into(&mut self.seen.0);
+            theirs.push(event_of(|field| event[field].as_str().map(str::to_owned)));
+        }
+        let mut present = BTreeSet::new();
+        for job in &self.ids {
+            if self.ours(job).await.is_some() {
+                present.insert(job.clone());
             }
         }
-        let reply: StreamRangeReply = self.redis.xrange_all(self.queue.keys().events()).await.unwrap();
-        let mut ours: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let gone: Vec<String> = self.present.difference(&present).cloned().collect();
+        self.present = present;
+        let doomed = |event: &Event| event.2.get("failedReason").is_some_and(|reason| reason == STALLED);
+        match op {
+            // ID_OF_A_FAILED_JOB
+            Op::Add(..) => theirs.retain(|event| event.1 != "removed"),
+            // STALLED_OVER_THE_LIMIT: the next worker failed it, as an attempt.
+            Op::TakeAll => {
+                let late: Vec<String> = theirs.iter().filter(|event| doomed(event)).map(|event| event.0.clone()).collect();
+                let ends = ["failed", "retries-exhausted"];
+                theirs.retain(|event| !late.contains(&event.0) || !ends.contains(&event.1.as_str()));
+                theirs.retain(|event| late.is_empty() || event.1 != "drained");
+            }
+            Op::Stall(_) => {
+                let mut failed = Vec::new();
+                for job in &self.present {
+                    if self.our_state(job).await == "failed" {
+                        failed.push(job.clone());
+                    }
+                }
+                theirs.retain(|event| event.1 != "waiting" || !failed.contains(&event.0));
+                let late = theirs.clone().into_iter().filter(|event| failed.contains(&event.0));
+                theirs.extend(late.map(|(job, ..)| {
+                    let fields = [("failedReason", STALLED.to_owned()), ("prev", "active".to_owned())];
+                    (job, "failed".to_owned(), BTreeMap::from(fields))
+                }));
+            }
+            Op::Clean(_) | Op::Drain(_) => {
+                theirs.retain(|event| event.1 != "cleaned");
+                theirs.extend(gone.into_iter().map(|job| (job, "removed".to_owned(), BTreeMap::new())));
+            }
+            // RETRY_AT_ONCE: it is delayed by nothing, and then promoted.
+            Op::Settle(_, Ends::Throws) => {
+                let prev = |state: &str| BTreeMap::from([("prev", state.to_owned())]);
+                let at_once = |event: &Event| event.1 == "waiting" && event.2 == prev("active");
+                if let Some(at) = theirs.iter().position(at_once) {
+                    theirs[at].2 = prev("delayed");
+                    theirs.insert(at, (theirs[at].0.clone(), "delayed".to_owned(), BTreeMap::new()));
+                }
+            }
+            // PREV_OF_REMOVED: BullMQ has the name of its list there.
+            Op::Remove(_) => {
+                let waited = theirs.iter_mut().filter(|event| event.2.get("prev").is_some_and(|prev| prev == "wait"));
+                waited.for_each(|event| drop(event.2.insert("prev", "waiting".to_owned())));
+            }
+            // EXHAUSTED_EVENT: no attempt was left either, but that is not why it was given up.
+            Op::Settle(_, Ends::Unrecoverable) => theirs.retain(|event| event.1 != "retries-exhausted"),
+            _ => {}
+        }
+        // ACTIVE_EVENT
+        theirs.retain(|event| event.1 != "active");
+
+        let after = if self.seen.1 == "-" { "-".to_owned() } else { format!("({}", self.seen.1) };
+        let reply: StreamRangeReply = self.redis.xrange(self.queue.keys().events(), after, "+").await.unwrap();
+        let mut ours: Vec<Event> = Vec::new();
         for entry in reply.ids {
-            if let Some(job) = entry.get::<String>("jobId") {
-                ours.entry(job).or_default().push(entry.get("event").unwrap());
+            let mut event = event_of(|field| entry.get(field));
+            if event.1 == "delayed" {
+                event.2.remove("failedReason"); // DELAYED_EVENT
             }
+            ours.push(event);
+            self.seen.1 = entry.id;
         }
+        if matches!(op, Op::Clean(_) | Op::Drain(_)) {
+            ours.iter_mut().filter(|event| event.1 == "removed").for_each(|event| event.2.clear());
+        }
+        // Between jobs there is no order that both must keep.
+        theirs.sort_by(|a, b| a.0.cmp(&b.0));
+        ours.sort_by(|a, b| a.0.cmp(&b.0));
         assert_eq!(ours, theirs);
     }
 
@@ -398,6 +514,12 @@ impl Pair {
         assert_eq!(ours.remove(&("bullmq_job_count".to_owned(), "paused".to_owned())), Some(0.0));
         assert_eq!(ours, theirs);
     }
+}
+
+fn event_of(field: impl Fn(&str) -> Option<String>) -> Event {
+    let fields = ["prev", "failedReason", "returnvalue", "attemptsMade"];
+    let fields = fields.into_iter().filter_map(|name| Some((name, field(name)?))).collect();
+    (field("jobId").unwrap_or_default(), field("event").unwrap(), fields)
 }
 
 /// The state that a job of BullMQ has here.
@@ -503,39 +625,29 @@ enum Op {
 
 impl Op {
     fn random(random: &mut fastrand::Rng, pair: &Pair, is_paused: bool) -> Self {
-        let job = format!("job-{}", random.u8(0..10));
+        let job = format!("job-{}", random.u8(0..8));
         let held: Vec<String> = pair.held.keys().cloned().collect();
         let priority = if random.bool() { 0 } else { random.u32(1..5) };
         let minutes = Duration::from_mins(random.u64(10..100));
-        match random.u8(0..32) {
-            0..8 => {
-                let growth = if random.bool() { Growth::Exponential } else { Growth::Fixed };
-                let add = Add {
-                    delay: if random.u8(0..3) == 0 { minutes } else { Duration::ZERO },
-                    priority,
-                    attempts: random.bool().then(|| random.u8(1..4)),
-                    backoff: random.bool().then_some((growth, minutes)),
-                };
-                Self::Add(job, add)
-            }
-            8..12 => Self::TakeAll,
-            12..19 if !held.is_empty() => {
+        match random.u8(0..40) {
+            0..6 => Self::TakeAll,
+            6..18 if !held.is_empty() => {
                 let ends = [Ends::Done, Ends::Throws, Ends::Throws, Ends::Unrecoverable, Ends::Later];
                 Self::Settle(held[random.usize(0..held.len())].clone(), ends[random.usize(0..ends.len())])
             }
             // STALLS_WHILE_PAUSED: ours are taken over when the queue goes on.
-            19 if !held.is_empty() && !is_paused => {
+            18..20 if !held.is_empty() && !is_paused => {
                 Self::Stall(held.into_iter().filter(|_| random.bool()).collect())
             }
             20..22 => Self::Promote(job),
-            22..24 => Self::Remove(job),
-            24..26 => Self::Retry(job),
+            22 => Self::Remove(job),
+            23..26 => Self::Retry(job),
             26 => Self::ChangeDelay(job, minutes),
             27 => Self::ChangePriority(job, priority),
             28 => Self::UpdateData(job),
-            29 if is_paused => Self::Resume,
+            29..31 if is_paused => Self::Resume,
             29 => Self::Pause,
-            30 => {
+            31 if random.bool() => {
                 let states = [
                     StateName::Waiting,
                     StateName::Prioritized,
@@ -545,28 +657,37 @@ impl Op {
                 ];
                 Self::Clean(states[random.usize(0..states.len())])
             }
-            31 if random.bool() => Self::PromoteAll,
-            31 => Self::Drain(random.bool()),
-            _ => Self::TakeAll,
+            32 => Self::PromoteAll,
+            33 if random.u8(0..3) == 0 => Self::Drain(random.bool()),
+            _ => {
+                let growth = if random.bool() { Growth::Exponential } else { Growth::Fixed };
+                let add = Add {
+                    delay: if random.u8(0..3) == 0 { minutes } else { Duration::ZERO },
+                    priority,
+                    attempts: random.bool().then(|| random.u8(1..4)),
+                    backoff: random.bool().then_some((growth, minutes)),
+                };
+                Self::Add(job, add)
+            }
         }
     }
 
-    async fn run(self, pair: &mut Pair, step: usize) {
+    async fn run(&self, pair: &mut Pair, step: usize) {
         match self {
-            Self::Add(job, add) => pair.add(&job, &json!({"step": step}), add).await,
+            Self::Add(job, add) => pair.add(job, &json!({"step": step}), *add).await,
             Self::TakeAll => pair.take_all().await,
-            Self::Settle(job, ends) => pair.settle(&job, ends).await,
-            Self::Stall(jobs) => pair.stall(&jobs).await,
-            Self::Promote(job) => pair.promote(&job).await,
-            Self::Remove(job) => pair.remove(&job).await,
-            Self::Retry(job) => pair.retry(&job).await,
-            Self::ChangeDelay(job, delay) => pair.change_delay(&job, delay).await,
-            Self::ChangePriority(job, priority) => pair.change_priority(&job, priority).await,
-            Self::UpdateData(job) => pair.update_data(&job, &json!({"updated": step})).await,
+            Self::Settle(job, ends) => pair.settle(job, *ends).await,
+            Self::Stall(jobs) => pair.stall(jobs).await,
+            Self::Promote(job) => pair.promote(job).await,
+            Self::Remove(job) => pair.remove(job).await,
+            Self::Retry(job) => pair.retry(job).await,
+            Self::ChangeDelay(job, delay) => pair.change_delay(job, *delay).await,
+            Self::ChangePriority(job, priority) => pair.change_priority(job, *priority).await,
+            Self::UpdateData(job) => pair.update_data(job, &json!({"updated": step})).await,
             Self::Pause => pair.pause().await,
             Self::Resume => pair.resume().await,
-            Self::Drain(delayed) => pair.drain(delayed).await,
-            Self::Clean(state) => pair.clean(state).await,
+            Self::Drain(delayed) => pair.drain(*delayed).await,
+            Self::Clean(state) => pair.clean(*state).await,
             Self::PromoteAll => pair.promote_all().await,
         }
     }
@@ -575,7 +696,7 @@ impl Op {
 /// Histories of this many steps …
 const STEPS: usize = 80;
 /// … from so many seeds.
-const HISTORIES: u64 = 20;
+const HISTORIES: u64 = 60;
 
 #[tokio::test]
 async fn random_histories_lead_to_the_same_states_counts_events_and_samples() {
@@ -583,16 +704,18 @@ async fn random_histories_lead_to_the_same_states_counts_events_and_samples() {
     for seed in 0..HISTORIES {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut pair = Pair::new(bull, &format!("history-{seed}"), random.u8(0..3)).await;
-        let mut is_paused = false;
+        let (mut is_paused, mut after_stall) = (false, false);
         for step in 0..STEPS {
-            let op = Op::random(&mut random, &pair, is_paused);
+            // STALLED_OVER_THE_LIMIT: BullMQ's worker must have had its chance to fail them before anything else is done.
+            let op = if after_stall { Op::TakeAll } else { Op::random(&mut random, &pair, is_paused) };
+            after_stall = matches!(op, Op::Stall(_));
             println!("history {seed}, step {step}: {op:?}"); // shown when a comparison fails
             is_paused = matches!(op, Op::Pause) || (is_paused && !matches!(op, Op::Resume));
             op.run(&mut pair, step).await;
             pair.compare().await;
+            pair.compare_events(&op).await;
         }
         assert_sound(&pair.queue).await;
-        pair.compare_events().await;
         pair.compare_samples().await;
         pair.obliterate().await;
         pair.compare().await;

@@ -550,7 +550,6 @@ async fn the_events_of_a_job_are_bullmqs_in_the_order_of_its_moves() {
     });
     until(Duration::from_secs(20), async || {
         let counts = queue.counts().await.unwrap();
-        eprintln!("{counts:?}");
         counts.is_idle() && counts.failed == 1
     })
     .await;
@@ -721,8 +720,8 @@ async fn a_log_keeps_its_newest_lines_and_is_read_by_pages() {
     let log = queue.find(&job).await.unwrap().unwrap().log;
     assert_eq!((log.lines.len(), log.lines_before), (20, 5));
     // fewer are kept from now on, and a long line is cut between two characters
-    let long = format!("x{}", "é".repeat(4000));
-    assert_eq!(queue.log(&job, &long, 3).await.unwrap(), Some(3));
+    let text = format!("x{}", "é".repeat(4000));
+    assert_eq!(queue.log(&job, &text, 3).await.unwrap(), Some(3));
     let lines = queue.log_lines(&job, None, 100).await.unwrap();
     assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), [24, 25, 26]);
     assert_eq!(lines[2].text.len(), LINE_BYTES_MAX - 1);
@@ -938,6 +937,5 @@ async fn timed(server: &OwnRedis, what: &str, look: impl AsyncFn()) {
         micros.parse::<u64>().unwrap()
     });
     let took = Duration::from_micros(micros.sum::<u64>()) / LOOKS;
-    println!("{what}: {took:?} at the server");
     assert!(took > Duration::ZERO && took < LOOK_MAX, "{what} took the server {took:?}");
 }

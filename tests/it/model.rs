@@ -348,7 +348,7 @@ impl Case {
                     return;
                 }
                 let lease = model.lost[which % model.lost.len()].clone();
-                assert_eq!(done(&queue, [(lease, Some(Stored::Inserted))]).await.unwrap(), [Settled::Lost]);
+                assert_eq!(done(queue, [(lease, Some(Stored::Inserted))]).await.unwrap(), [Settled::Lost]);
             }
             Step::CrashAndClaim => self.crash_and_claim().await,
             Step::Promote => {
@@ -482,12 +482,11 @@ impl Case {
     async fn check_order(&mut self, before: &(Vec<JobId>, Vec<JobId>)) {
         let (keys, model) = (self.queue.keys(), &mut self.model);
         let gate: Option<String> = self.redis.hget(keys.meta(), "gate").await.unwrap();
-        let last = match gate {
-            Some(gate) => gate,
-            None => {
-                let groups: StreamInfoGroupsReply = self.redis.xinfo_groups(keys.stream()).await.unwrap();
-                groups.groups[0].last_delivered_id.clone()
-            }
+        let last = if let Some(gate) = gate {
+            gate
+        } else {
+            let groups: StreamInfoGroupsReply = self.redis.xinfo_groups(keys.stream()).await.unwrap();
+            groups.groups[0].last_delivered_id.clone()
         };
         let entries: StreamRangeReply = self.redis.xrange(keys.stream(), format!("({last}"), "+").await.unwrap();
         let in_stream: Vec<JobId> = entries.ids.iter().map(|entry| id(entry.get::<Vec<u8>>("id").unwrap())).collect();
@@ -500,7 +499,8 @@ impl Case {
             let parked: Vec<Vec<u8>> = self.redis.zrange(keys.parked(group.as_bytes()), 0, -1).await.unwrap();
             let parked: Vec<JobId> = parked.iter().map(id).collect();
             let (mut wanted, mut found) = (ids.clone(), parked.clone());
-            (wanted.sort(), found.sort());
+            wanted.sort();
+            found.sort();
             assert_eq!(found, wanted);
             *ids = parked;
         }
@@ -511,7 +511,8 @@ impl Case {
 /// in a stream, what came stands behind it.
 fn agree(known: &mut Vec<JobId>, before: &[JobId], found: Vec<JobId>, is_stream: bool) {
     let (mut wanted, mut all) = (known.clone(), found.clone());
-    (wanted.sort(), all.sort());
+    wanted.sort();
+    all.sort();
     assert_eq!(all, wanted);
     let old: Vec<&JobId> = before.iter().filter(|id| known.contains(id)).collect();
     let found_old: Vec<&JobId> = found.iter().filter(|id| before.contains(id)).collect();

@@ -348,6 +348,19 @@ async fn a_removed_job_makes_room_in_its_group() {
     assert_sound(&queue).await;
 }
 
+#[tokio::test]
+async fn who_knows_a_queue_by_its_name_alone_goes_by_its_options() {
+    let queue = queue_with(QueueOptions { events: Events::All, group_window: Some(1) }).await;
+    for job in ["a", "b", "c"] {
+        queue.add(&[NewJob { group: Some("g"), ..new_job(&id(job)) }], PAYLOAD_MAX).await.unwrap();
+    }
+    let other = Queue::open_as_it_is(queue.redis(), queue.name()).await.unwrap();
+    other.remove(&[id("a")], forget_record).await.unwrap();
+    assert_eq!(queue.counts().await.unwrap().parked, 1, "its group has room for one");
+    assert_eq!(events(&queue, "a").await.last().unwrap().0, "removed");
+    assert_sound(&queue).await;
+}
+
 // ── cleaning and draining ──────────────────────────────────────────────────────────────────────────────────────────
 
 /// Adds jobs that were enqueued an hour ago, and as many new ones; half of each group of four is delayed, has a priority.

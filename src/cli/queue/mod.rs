@@ -1,12 +1,20 @@
-//! `feedmill queue`: look at and operate a queue.
+//! `feedmill queue`: look at and operate a queue. One file per group of commands.
 
-use std::collections::HashSet;
+mod add;
+mod answers;
+mod change;
+mod empty;
+pub(super) mod input;
+mod promote;
+mod remove;
+mod retry;
+mod walking;
+
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::{Globals, UsageError, output};
@@ -14,9 +22,7 @@ use crate::job::JobId;
 use crate::pipeline::Queues;
 use crate::queue::Queue;
 use crate::queue::counts::Counts;
-use crate::queue::dead_letter::{DeadLetter, Redriven};
 use crate::queue::find::{Found, State};
-use crate::queue::scripts::JOBS_PER_CALL_MAX;
 
 /// Bytes of a payload that are shown unless all of it is asked for.
 const PREVIEW_BYTES: usize = 4096;
@@ -43,11 +49,19 @@ pub(super) enum QueueCommand {
     #[command(after_help = "Example:
   feedmill queue resume --queue job_import_queue")]
     Resume(QueueArgs),
-    /// Bring dead letters back to waiting, at attempt 1
-    #[command(after_help = "Examples:
-  feedmill queue redrive                                     all of them
-  feedmill queue redrive 'https://jobs.example/feed#12345'   this one")]
-    Redrive(RedriveArgs),
+    // The others are described at their arguments.
+    Add(Box<add::AddArgs>),
+    Retry(retry::RetryArgs),
+    Redrive(retry::RedriveArgs),
+    Promote(promote::PromoteArgs),
+    Update(change::UpdateArgs),
+    Delay(change::DelayArgs),
+    Priority(change::PriorityArgs),
+    Cancel(remove::CancelArgs),
+    Remove(remove::RemoveArgs),
+    Clean(empty::CleanArgs),
+    Drain(empty::DrainArgs),
+    Obliterate(empty::ObliterateArgs),
 }
 
 #[derive(Debug, Args)]
@@ -81,17 +95,9 @@ pub(super) struct ShowArgs {
     queue: QueueArgs,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct RedriveArgs {
-    /// Ids of dead jobs [default: all]
-    #[arg(value_name = "ID")]
-    ids: Vec<String>,
-    #[command(flatten)]
-    queue: QueueArgs,
-}
-
 pub(super) async fn run(globals: &Globals, command: QueueCommand) -> anyhow::Result<ExitCode> {
-    let queues = Queues::open(&globals.load(None)?).await?;
+    let config = globals.load(None)?;
+    let queues = Queues::open(&config).await?;
     match command {
         QueueCommand::Counts(args) => counts(&queues, &args).await?,
         QueueCommand::Show(args) => show(&chosen(&queues, &args.queue).await?, &args).await?,
@@ -105,7 +111,24 @@ pub(super) async fn run(globals: &Globals, command: QueueCommand) -> anyhow::Res
             let changed = queue.resume().await?;
             output::line(&format!("{} {}", queue.name(), if changed { "goes on" } else { "was not paused" }))?;
         }
-        QueueCommand::Redrive(args) => redrive(&chosen(&queues, &args.queue).await?, &args).await?,
+        QueueCommand::Add(args) => {
+            return add::run(&config, &queues, &chosen(&queues, &args.queue).await?, &args).await;
+        }
+        QueueCommand::Retry(args) => return retry::run(&chosen(&queues, &args.queue).await?, &args, "retried").await,
+        QueueCommand::Redrive(args) => {
+            return retry::run(&chosen(&queues, &args.queue).await?, &args.into(), "redriven").await;
+        }
+        QueueCommand::Promote(args) => return promote::run(&chosen(&queues, &args.queue).await?, &args).await,
+        QueueCommand::Update(args) => {
+            return change::update(&config, &queues, &chosen(&queues, &args.queue).await?, &args).await;
+        }
+        QueueCommand::Delay(args) => return change::delay(&chosen(&queues, &args.queue).await?, &args).await,
+        QueueCommand::Priority(args) => return change::priority(&chosen(&queues, &args.queue).await?, &args).await,
+        QueueCommand::Cancel(args) => return remove::cancel(&chosen(&queues, &args.queue).await?, &args).await,
+        QueueCommand::Remove(args) => return remove::remove(&chosen(&queues, &args.queue).await?, &args).await,
+        QueueCommand::Clean(args) => return empty::clean(&chosen(&queues, &args.queue).await?, &args).await,
+        QueueCommand::Drain(args) => return empty::drain(&chosen(&queues, &args.queue).await?, &args).await,
+        QueueCommand::Obliterate(args) => return empty::obliterate(&chosen(&queues, &args.queue).await?, &args).await,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -232,49 +255,4 @@ pub(super) fn payload_json(payload: &[u8]) -> serde_json::Value {
     serde_json::from_slice(payload)
         .or_else(|_| rmp_serde::from_slice(payload).map_err(|_| ()))
         .unwrap_or_else(|()| String::from_utf8_lossy(payload).into_owned().into())
-}
-
-/// Walks the dead letters that are there now. What dies again meanwhile is newer and is not met.
-async fn redrive(queue: &Queue, args: &RedriveArgs) -> anyhow::Result<()> {
-    let mut wanted = HashSet::new();
-    for id in &args.ids {
-        wanted.insert(JobId::new(id).map_err(|error| UsageError(error.to_string()))?);
-    }
-    let last = queue.last_dead_letter().await?;
-    let bar = ProgressBar::new(queue.counts().await?.failed);
-    let (mut total, mut after) = (Redriven::default(), None);
-    loop {
-        let page = queue.dead_letters(after, JOBS_PER_CALL_MAX).await?;
-        let Some(end) = page.last().map(|letter| letter.entry) else { break };
-        bar.inc(page.len() as u64);
-        let chosen: Vec<DeadLetter> = page
-            .into_iter()
-            .filter(|letter| last.is_some_and(|last| letter.entry <= last))
-            .filter(|letter| args.ids.is_empty() || letter.id.as_ref().is_some_and(|id| wanted.contains(id)))
-            .collect();
-        for id in chosen.iter().filter_map(|letter| letter.id.as_ref()) {
-            wanted.remove(id);
-        }
-        let redriven = queue.redrive(&chosen).await?;
-        total.redriven += redriven.redriven;
-        total.gone += redriven.gone;
-        total.empty += redriven.empty;
-        after = Some(end);
-        if last.is_none_or(|last| end >= last) {
-            break;
-        }
-    }
-    bar.finish_and_clear();
-    if let Some(id) = wanted.iter().next() {
-        let (queue, redriven) = (queue.name(), total.redriven);
-        anyhow::bail!(
-            "job {id} is not among the dead letters of {queue}; `feedmill queue show` says where it is \
-             ({redriven} others redriven)"
-        );
-    }
-    output::line(&format!("{} redriven", total.redriven))?;
-    if total.empty > 0 {
-        output::note(&format!("{} have nothing left to work on and stay", total.empty));
-    }
-    Ok(())
 }

@@ -45,4 +45,5 @@ drop_left()
 apply_groups()
 wake_readers()
 count_buried(n_buried)
+if n_buried > 0 then note_drained() end
 return table.concat(statuses)

@@ -83,10 +83,7 @@ end
 if n_done > 0 then
   redis.call('HINCRBY', K.meta, 'completed', n_done)
   count_minute('completed', n_done)
-  if ALL_EVENTS and redis.call('XLEN', K.stream) + redis.call('XLEN', K.prioritized_active) == 0 and
-    redis.call('ZCARD', K.prioritized) == 0 then
-    redis.call('XADD', K.events, 'MAXLEN', '~', EVENTS_MAX, '*', 'event', 'drained')
-  end
+  note_drained()
 end
 if n_kept > 0 then
   trim_completed(count_kept, age_kept, TRIMMED_MAX)

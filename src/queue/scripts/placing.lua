@@ -242,3 +242,11 @@ local function wake_readers()
   end
   return due
 end
+
+-- To be called when jobs have ended: BullMQ's event for a queue in which nothing waits or runs any more.
+local function note_drained()
+  if ALL_EVENTS and redis.call('XLEN', K.stream) == 0 and redis.call('XLEN', K.prioritized_active) == 0
+    and redis.call('ZCARD', K.prioritized) == 0 then
+    redis.call('XADD', K.events, 'MAXLEN', '~', EVENTS_MAX, '*', 'event', 'drained')
+  end
+end
