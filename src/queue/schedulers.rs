@@ -318,13 +318,14 @@ impl Firing {
     }
 
     /// What it weighs against the bytes of a call. A job weighs its share of a call at least, so that their number is
-    /// bounded too.
+    /// bounded too, and the scheduler itself weighs as much: to judge and to move it takes as long as to add a job.
     fn weight_bytes(&self) -> usize {
         let bytes = match &self.work {
             Work::Given { envelope, .. } => envelope.len(),
             Work::Stored { template_bytes, .. } => *template_bytes,
         };
-        self.jobs.len() * bytes.max(BYTES_PER_CALL_MAX / JOBS_PER_CALL_MAX)
+        let share = BYTES_PER_CALL_MAX / JOBS_PER_CALL_MAX;
+        share + self.jobs.len() * bytes.max(share)
     }
 }
 
