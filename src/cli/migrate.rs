@@ -15,7 +15,7 @@ use crate::queue::{Events, Queue, Redis};
 pub(super) enum MigrateCommand {
     /// Move the jobs of a BullMQ queue (version 5 or 6) into one of ours
     ///
-    /// Moves what waits, has a priority, is delayed or has failed, and what stands in <QUEUE>_dlq, with ids, attempts and
+    /// Moves what waits, has a priority, is delayed or has failed, and what stands in QUEUE_dlq, with ids, attempts and
     /// delays. Finished jobs, job schedulers and flows stay. Stop the workers of BullMQ first. May be interrupted and run
     /// again at any time.
     #[command(after_help = "Examples:
