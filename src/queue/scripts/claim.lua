@@ -68,7 +68,7 @@ local function take_over_plain(entry, fields)
   if stalls > stalls_max then
     bury_unreadable(entry, REASON, nil, fields.json)
   else
-    redis.call('XADD', lane, '*', 'json', fields.json, 'stalls', stalls, 'added', fields.added or entry)
+    add_plain_entry(lane, 'json', fields.json, 'stalls', stalls, 'added', fields.added or entry)
     n_waiting = n_waiting + 1
   end
 end

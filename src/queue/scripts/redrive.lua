@@ -25,7 +25,7 @@ for i = OWN_KEYS, #KEYS do
     if raw ~= '' then
       status = 'R'
       -- Its version stays that of the letter: what was added since is newer.
-      redis.call('XADD', K.stream, '*', 'json', raw, 'added', letter)
+      add_plain_entry(K.stream, 'json', raw, 'added', letter)
       redis.call('XDEL', K.dead, letter)
     elseif head then -- a later job of this id: the letter is a leftover
       redis.call('XDEL', K.dead, letter)
