@@ -42,21 +42,20 @@ pub(super) struct WorkersArgs {
 
 pub(super) async fn run(globals: &Globals, args: WorkersArgs) -> anyhow::Result<ExitCode> {
     let queues = Queues::open(&globals.load(None)?).await?;
-    let workers = match args.queue {
-        Some(_) => workers_of(&chosen(&queues, &QueueArgs { queue: args.queue.clone() }).await?).await?,
-        None => {
-            let names = queues.import.redis().registered_queues().await?;
-            if names.len() > QUEUES_MAX {
-                return Err(UsageError(format!("there are {} queues; say which one with --queue", names.len())).into());
-            }
-            let mut workers = Vec::new();
-            for name in names {
-                if let Some(queue) = queues.named(&name).await? {
-                    workers.extend(workers_of(&queue).await?);
-                }
-            }
-            workers
+    let workers = if args.queue.is_some() {
+        workers_of(&chosen(&queues, &QueueArgs { queue: args.queue.clone() }).await?).await?
+    } else {
+        let names = queues.import.redis().registered_queues().await?;
+        if names.len() > QUEUES_MAX {
+            return Err(UsageError(format!("there are {} queues; say which one with --queue", names.len())).into());
         }
+        let mut workers = Vec::new();
+        for name in names {
+            if let Some(queue) = queues.named(&name).await? {
+                workers.extend(workers_of(&queue).await?);
+            }
+        }
+        workers
     };
     if args.json {
         output::json(&workers.iter().map(worker_json).collect::<Vec<_>>())?;

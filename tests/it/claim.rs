@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use feedmill::{
-    job::{EntryId, Envelope, Stored},
+    job::{EntryId, Envelope, Place, Stored},
     queue::{
         GROUP, Queue, Settled,
         claim::{ClaimLimits, Swept},
         enqueue::Enqueued,
         find::State,
-        read::{Adopted, Delivery, Entry, Lease, PlainEntry},
-        settle::BackOff,
+        read::{Adopted, Delivery, Entry, Lease, PlainEntry, UnreadableEntry},
+        settle::{BackOff, Burial},
     },
 };
 use redis::AsyncCommands;
@@ -179,8 +179,53 @@ async fn read_plain(queue: &Queue) -> PlainEntry {
     }
 }
 
+/// A plain entry between two jobs takes the number of an entry that the call would have given to the second of them.
+async fn a_plain_entry_between_two_jobs_holds_neither_up(url: &str) {
+    let queue = queue_at(url).await;
+    let mut redis = connection(&queue).await;
+    add(&queue, "a").await;
+    let _: String = redis.xadd(queue.keys().stream(), "*", &[("json", "{}")]).await.unwrap();
+    add(&queue, "b").await;
+    let read = queue.reader("dead").read(3, None).await.unwrap().entries;
+    let entries: Vec<EntryId> = read
+        .iter()
+        .map(|entry| match entry {
+            Entry::Job(delivery) => delivery.lease.entry,
+            Entry::Plain(plain) => plain.entry,
+            other @ Entry::Unreadable(_) => panic!("not readable: {other:?}"),
+        })
+        .collect();
+    stall(&queue, &entries).await;
+    let swept = sweep(&queue, 2).await;
+    assert_eq!((swept.waiting, swept.buried, swept.dropped), (3, 0, 0));
+    assert_eq!(queue.find(&id("b")).await.unwrap().unwrap().job.head.stalls, 1);
+    assert_sound(&queue).await;
+
+    // The same where dead letters come back.
+    let mut reader = queue.reader("worker");
+    for entry in reader.read(3, None).await.unwrap().entries {
+        match entry {
+            Entry::Job(delivery) => {
+                let burial = Burial { lease: delivery.lease, reason: "no".to_owned(), exhausted: true, dedup: None };
+                queue.bury("worker", &[burial]).await.unwrap();
+            }
+            Entry::Plain(plain) => {
+                let (lane, reason) = (Place::Stream, "no".to_owned());
+                let entry = UnreadableEntry { lane, entry: plain.entry, id: None, reason, raw: plain.json };
+                queue.bury_entry("worker", &entry).await.unwrap();
+            }
+            other @ Entry::Unreadable(_) => panic!("not readable: {other:?}"),
+        }
+    }
+    let letters = queue.dead_letters(None, 10).await.unwrap();
+    assert_eq!(queue.redrive(&letters).await.unwrap().redriven, 3);
+    assert_eq!(queue.counts().await.unwrap().waiting, 3);
+    assert_sound(&queue).await;
+}
+
 on_each_redis! {
     the_jobs_of_a_dead_consumer_wait_again,
+    a_plain_entry_between_two_jobs_holds_neither_up,
     pending_entries_that_were_deleted_are_cleaned_up,
     a_job_recovers_as_often_as_allowed_and_is_buried_then,
     plain_entries_that_nobody_adopted_come_back,

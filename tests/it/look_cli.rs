@@ -228,7 +228,7 @@ async fn show_and_logs_tell_what_was_said_of_a_job() {
     );
     assert!(json["finishedAt"].is_string() && json["log"].as_array().unwrap().len() == 20, "{json}");
 
-    let all: String = (1..=25).map(|n| format!("line {n}\n")).collect();
+    let all = (1..=25).map(|n| format!("line {n}\n")).collect::<Vec<_>>().concat();
     assert_eq!(shell.run(&on_work(&["queue", "logs", "a"])).data(), all);
     assert_eq!(shell.run(&on_work(&["queue", "logs", "a", "--limit", "2"])).data(), "line 24\nline 25\n");
     let json = json_of(&shell, &on_work(&["queue", "logs", "a", "--limit", "1"]));

@@ -104,7 +104,7 @@ fn print<'a>(events: impl IntoIterator<Item = &'a Event>, json: bool) -> anyhow:
 fn event_line(event: &Event) -> String {
     let at = output::system_time(event.id.at());
     let job = event.job.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
-    let fields: String = event.fields.iter().map(|(name, value)| format!("  {name}={value}")).collect();
+    let fields = event.fields.iter().map(|(name, value)| format!("  {name}={value}")).collect::<Vec<_>>().concat();
     one_line(&format!("{at}  {:<17}  {job}{fields}", event.name))
 }
 

@@ -18,10 +18,12 @@ local added_ms, added_seq, added_ms_bytes = {}, {}, {} -- by stream: the entry t
 -- with an enormous id of its own, Redis numbers on from there, and no head could name the entries: then nothing is added, and
 -- the call fails.
 --
--- Redis numbers the first entry of a call; the others follow from it, which saves taking each id apart.
+-- Redis numbers the first entry of a call; the others follow from it, which saves taking each id apart. So whatever else a
+-- call adds to a stream of jobs goes through `add_plain_entry`.
+local SEQ_LAST = 4294967295 -- that a head can hold
 local function add_entry(stream, id)
   local seq = added_seq[stream]
-  if seq then
+  if seq and seq < SEQ_LAST then
     seq = seq + 1
     redis.call('XADD', stream, added_ms[stream] .. '-' .. seq, 'id', id)
     added_seq[stream] = seq
@@ -39,7 +41,7 @@ local function add_entry(stream, id)
   return ref
 end
 
--- Adds an entry that is no job's: a plain producer's, with these fields and values.
+-- Adds an entry that is no job's yet: a plain producer's, with these fields and values.
 local function add_plain_entry(stream, ...)
   redis.call('XADD', stream, '*', ...)
   added_seq[stream] = nil -- the next one does not follow from the last of ours any more
