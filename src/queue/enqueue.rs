@@ -245,7 +245,7 @@ fn version_and_options(job: &NewJob<'_>, tells_all: bool) -> Vec<u8> {
     let has_options = !job.delay.is_zero() || job.attempts_made > 0 || job.dedup.is_some() || name.is_some();
     let mut bytes = Vec::new();
     if job.version.is_some() || has_options {
-        bytes.extend_from_slice(&job.version.map_or([0; 8], |version| version.to_bytes()));
+        bytes.extend_from_slice(&job.version.map_or([0; 8], Version::to_bytes));
     }
     if has_options {
         let dedup = job.dedup.map(|dedup| {

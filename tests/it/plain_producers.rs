@@ -94,21 +94,17 @@ struct Email {
     to: String,
 }
 
-/// The program, in a folder where it finds what it imports: the packages that scripts/setup.sh installed for the tests.
-fn example(mill: &Mill, program: &str) -> Command {
+/// The program, with what it imports: the packages that scripts/setup.sh installed for the tests. Node looks for them in
+/// the folder of the program.
+fn example(mill: &Mill, interpreter: &str, program: &str) -> Command {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (modules, packages) = (project.join("tests/bullmq/node_modules"), project.join(".feedmill/python"));
-    for folder in [&modules, &packages] {
+    let packages = project.join(".feedmill/python");
+    for folder in [&project.join("tests/bullmq/node_modules"), &packages] {
         assert!(folder.is_dir(), "{} is missing; run: scripts/setup.sh test", folder.display());
     }
     let copy = mill.folder().join(program);
     std::fs::copy(project.join("examples").join(program), &copy).unwrap();
-    let mut command = if program.ends_with(".py") {
-        Command::new(find("python3"))
-    } else {
-        symlink(modules, mill.folder().join("node_modules")).unwrap();
-        Command::new(find("node"))
-    };
+    let mut command = Command::new(find(interpreter));
     command.arg(copy).env("PYTHONPATH", packages);
     command
 }
@@ -135,7 +131,7 @@ async fn the_examples_in_node_and_python_add_an_item_and_a_job() {
     {
         let lines = std::fs::read_to_string(Path::new("examples").join(program)).unwrap().lines().count();
         assert!(lines < 30, "{program} has {lines} lines");
-        let ran = example(&mill, program).env("REDIS_URL", redis.url()).output().unwrap();
+        let ran = example(&mill, interpreter, program).env("REDIS_URL", redis.url()).output().unwrap();
         assert!(ran.status.success(), "{program}: {}", String::from_utf8_lossy(&ran.stderr));
         mill.through(&queues).await;
         assert_eq!(mill.title(guid).await.as_deref(), Some(title));
