@@ -126,9 +126,12 @@ async fn the_examples_in_node_and_python_add_an_item_and_a_job() {
         async move { sent.send((job.id, job.data.to)).await.unwrap() }
     });
     let running = tokio::spawn(worker.run(shutdown.clone()));
-    for (program, guid, title, name) in
-        [("producer.mjs", "12345", "Lighthouse keeper", "eve"), ("producer.py", "67890", "Harbour pilot", "fay")]
-    {
+    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bullmq/node_modules");
+    symlink(modules, mill.folder().join("node_modules")).unwrap();
+    for (interpreter, program, guid, title, name) in [
+        ("node", "producer.mjs", "12345", "Lighthouse keeper", "eve"),
+        ("python3", "producer.py", "67890", "Harbour pilot", "fay"),
+    ] {
         let lines = std::fs::read_to_string(Path::new("examples").join(program)).unwrap().lines().count();
         assert!(lines < 30, "{program} has {lines} lines");
         let ran = example(&mill, interpreter, program).env("REDIS_URL", redis.url()).output().unwrap();
