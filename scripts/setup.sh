@@ -304,7 +304,7 @@ async-timeout==5.0.1 --hash=sha256:39e3809566ff85354557ec2398b55e096c8364bacac94
         work_folder
         mkdir "$WORK/python"
         echo "$wanted" >"$WORK/python/requirements.txt"
-        python3 -m pip --quiet --disable-pip-version-check install --no-deps --no-cache-dir --require-hashes \
+        PIP_ROOT_USER_ACTION=ignore python3 -m pip --quiet --disable-pip-version-check install --no-deps --no-cache-dir --require-hashes \
             --target "$WORK/python" --requirement "$WORK/python/requirements.txt" >&2 </dev/null ||
             die "pip cannot install redis; check the network"
         rm -rf $PYTHON_PACKAGES
