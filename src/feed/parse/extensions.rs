@@ -6,7 +6,7 @@ use roxmltree::Node;
 use serde_json::Value;
 
 use super::markup;
-use super::namespaces::{XHTML, XML, usual_name};
+use super::namespaces::{Namespaces, XHTML, XML};
 
 /// Longest name that is kept: an element's stands before each of its attributes.
 const NAME_MAX_BYTES: usize = 64;
@@ -20,13 +20,13 @@ impl Extensions {
     /// own name: `media:group/media:thumbnail` is `media:thumbnail`.
     ///
     /// Recursion is bounded by the depth that `guard` lets through.
-    pub(super) fn add(&mut self, element: Node<'_, '_>) {
+    pub(super) fn add<'a>(&mut self, element: Node<'a, '_>, namespaces: &Namespaces<'a>) {
         let tag = element.tag_name();
         if tag.name().len() > NAME_MAX_BYTES {
             return;
         }
         let key = match tag.namespace() {
-            Some(namespace) => usual_name(element, namespace, tag.name()),
+            Some(namespace) => namespaces.usual_name(element, namespace, tag.name()),
             None => tag.name().to_owned(),
         };
         for attribute in element.attributes() {
@@ -34,7 +34,7 @@ impl Extensions {
                 continue;
             }
             let name = match attribute.namespace() {
-                Some(namespace) => usual_name(element, namespace, attribute.name()),
+                Some(namespace) => namespaces.usual_name(element, namespace, attribute.name()),
                 None => attribute.name().to_owned(),
             };
             if let Some(value) = markup::non_blank(attribute.value()) {
@@ -43,7 +43,7 @@ impl Extensions {
         }
         if element.children().any(is_container_child) {
             for child in element.children().filter(|child| is_container_child(*child)) {
-                self.add(child);
+                self.add(child, namespaces);
             }
             let own_text: String = element.children().filter(Node::is_text).filter_map(|child| child.text()).collect();
             if let Some(text) = markup::non_blank(&own_text) {
@@ -78,7 +78,7 @@ mod tests {
     use roxmltree::Document;
     use serde_json::json;
 
-    use super::Extensions;
+    use super::{Extensions, Namespaces};
 
     fn extensions_of(inner: &str) -> serde_json::Value {
         let xml = format!(
@@ -86,7 +86,10 @@ mod tests {
         );
         let document = Document::parse(&xml).expect("is well-formed");
         let mut extensions = Extensions::default();
-        document.root_element().children().filter(roxmltree::Node::is_element).for_each(|child| extensions.add(child));
+        let namespaces = Namespaces::default();
+        for child in document.root_element().children().filter(roxmltree::Node::is_element) {
+            extensions.add(child, &namespaces);
+        }
         json!(extensions.into_values())
     }
 
