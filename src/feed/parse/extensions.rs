@@ -1,6 +1,8 @@
 //! Namespaced elements of an item that no field took → `extensions`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use roxmltree::Node;
 use serde_json::Value;
@@ -13,7 +15,7 @@ const NAME_MAX_BYTES: usize = 64;
 
 /// Values by `prefix:name`, or `prefix:name@attribute`.
 #[derive(Default)]
-pub(super) struct Extensions(BTreeMap<String, Vec<String>>);
+pub(super) struct Extensions(BTreeMap<String, Value>);
 
 impl Extensions {
     /// Adds `element` (which has a namespace), its attributes, and the namespaced elements inside it, each under its
@@ -34,11 +36,11 @@ impl Extensions {
                 continue;
             }
             let name = match attribute.namespace() {
-                Some(namespace) => namespaces.usual_name(element, namespace, attribute.name()),
-                None => attribute.name().to_owned(),
+                Some(namespace) => Cow::Owned(namespaces.usual_name(element, namespace, attribute.name())),
+                None => Cow::Borrowed(attribute.name()),
             };
             if let Some(value) = markup::non_blank(attribute.value()) {
-                self.push(format!("{key}@{name}"), value);
+                self.push([&key, "@", &name].concat(), value);
             }
         }
         if element.children().any(is_container_child) {
@@ -54,17 +56,21 @@ impl Extensions {
         }
     }
 
+    /// One value is a string, several are an array in document order.
     fn push(&mut self, key: String, value: String) {
-        self.0.entry(key).or_default().push(value);
+        match self.0.entry(key) {
+            Entry::Vacant(free) => {
+                free.insert(Value::String(value));
+            }
+            Entry::Occupied(mut taken) => match taken.get_mut() {
+                Value::Array(values) => values.push(Value::String(value)),
+                first => *first = Value::Array(vec![first.take(), Value::String(value)]),
+            },
+        }
     }
 
-    /// One value is a string, several are an array in document order.
     pub(super) fn into_values(self) -> BTreeMap<String, Value> {
-        let value = |mut values: Vec<String>| match values.len() {
-            1 => Value::String(values.remove(0)),
-            _ => Value::Array(values.into_iter().map(Value::String).collect()),
-        };
-        self.0.into_iter().map(|(key, values)| (key, value(values))).collect()
+        self.0
     }
 }
 

@@ -14,7 +14,7 @@ use super::ParseError;
 /// Attributes of one element, namespace declarations included. Real feeds have fewer than thirty.
 pub(super) const ATTRIBUTES_MAX: usize = 256;
 /// Attributes of a document; each costs some 60 bytes in the tree.
-const ATTRIBUTES_TOTAL_MAX: usize = 2_000_000;
+const ATTRIBUTES_TOTAL_MAX: usize = 1_000_000;
 /// Elements inside each other. XHTML content nests a few dozen deep.
 pub(super) const DEPTH_MAX: usize = 256;
 /// `<` or `=` in a document, in its texts too: the parser makes room for as many nodes and attributes beforehand.
@@ -23,6 +23,8 @@ const ROOM_MAX: usize = 8_000_000;
 pub(super) const XMLNS_IN_SCOPE_MAX: usize = 64;
 /// Namespace declarations of a document. An Atom feed with XHTML content declares one or two per item.
 const XMLNS_MAX: usize = 50_000;
+/// References in a document that declares entities.
+pub(super) const REFERENCES_MAX: usize = 1_000_000;
 /// Entities that an internal DTD may declare; the complete HTML set has 253.
 const ENTITIES_MAX: usize = 256;
 /// Length of an entity's value: enough for a character reference (`&#x1F600;`), too short to multiply anything.
@@ -52,7 +54,12 @@ pub(super) fn check(text: &str) -> Result<(), ParseError> {
         } else if rest.starts_with(b"<?") {
             length_to(rest, 2, b"?>")
         } else if rest.starts_with(b"<!DOCTYPE") {
-            doctype(rest)?
+            let (length, entities) = doctype(rest)?;
+            if entities > 0 {
+                // Each could be several times as long as what refers to it.
+                limit(memchr_iter(b'&', bytes).count(), REFERENCES_MAX, "references to entities")?;
+            }
+            length
         } else if rest.starts_with(b"</") {
             xmlns_in_scope -= open.pop().unwrap_or(0);
             length_to(rest, 2, b">")
@@ -136,12 +143,14 @@ fn tag(bytes: &[u8]) -> Tag {
 /// Checks a `<!DOCTYPE …>`: entities it declares must be few, short, and free of references and markup.
 /// External ones are never loaded, so they need no limit.
 ///
+/// Returns its length, if it has an end, and the number of entities.
+///
 /// Goes through it the way the parser does, step by step: what one of the two takes for quoted and the other does not
 /// would be a place to hide an entity in.
-fn doctype(bytes: &[u8]) -> Result<Option<usize>, ParseError> {
-    let Some(mut at) = length_outside_quotes(bytes, b"[>") else { return Ok(None) };
+fn doctype(bytes: &[u8]) -> Result<(Option<usize>, usize), ParseError> {
+    let Some(mut at) = length_outside_quotes(bytes, b"[>") else { return Ok((None, 0)) };
     if bytes[at - 1] == b'>' {
-        return Ok(Some(at));
+        return Ok((Some(at), 0));
     }
     let mut entities = 0;
     loop {
@@ -158,13 +167,13 @@ fn doctype(bytes: &[u8]) -> Result<Option<usize>, ParseError> {
             // The parser ends other declarations at the first `>`, quoted or not.
             length_to(rest, 2, b">")
         } else if rest.starts_with(b"]") {
-            return Ok(length_to(rest, 1, b">").map(|length| at + length));
+            return Ok((length_to(rest, 1, b">").map(|length| at + length), entities));
         } else if rest.first().is_some_and(u8::is_ascii_whitespace) {
             Some(1)
         } else {
             None
         };
-        let Some(length) = length else { return Ok(None) };
+        let Some(length) = length else { return Ok((None, entities)) };
         at += length;
     }
 }

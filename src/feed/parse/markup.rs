@@ -137,14 +137,14 @@ fn name(node: Node<'_, '_>) -> String {
 
 fn escape(text: &str, in_attribute: bool, html: &mut String) {
     let mut rest = text;
-    while let Some(at) = rest.find(['&', '<', '>', '"']) {
+    let special = |byte: &u8| matches!(byte, b'&' | b'<' | b'>') || in_attribute && *byte == b'"';
+    while let Some(at) = rest.as_bytes().iter().position(special) {
         html.push_str(&rest[..at]);
         html.push_str(match rest.as_bytes()[at] {
             b'&' => "&amp;",
             b'<' => "&lt;",
             b'>' => "&gt;",
-            _ if in_attribute => "&quot;",
-            _ => "\"",
+            _ => "&quot;",
         });
         rest = &rest[at + 1..];
     }

@@ -174,24 +174,28 @@ pub enum ParseError {
 /// [`ParseError`], always one line. An HTML page is [`ParseError::NotAFeed`] however well it parses.
 pub fn parse(body: &[u8], hints: &Hints<'_>) -> Result<ParsedFeed, ParseError> {
     let unpacked = unpack::unpack(body)?;
-    let text = text::decode(&unpacked.bytes, hints.content_type);
+    let is_cut = unpacked.is_cut;
+    let decoded = text::decode(&unpacked.bytes, hints.content_type);
     // Blank lines before the declaration are the one defect that is harmless to mend here.
-    let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
-    match text.chars().next() {
+    let text = decoded.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    let mut feed = match text.chars().next() {
         None => return Err(ParseError::Empty),
-        Some('{' | '[') => return json_feed::read(text, hints.base_url),
+        Some('{' | '[') => json_feed::read(text, hints.base_url)?,
         Some('<') if starts_with_ignoring_case(text, "<html") || starts_with_ignoring_case(text, "<!doctype html") => {
             return Err(html());
         }
-        Some(_) => {}
-    }
-    let mut feed = match read_strictly(text, hints.base_url) {
-        Err(error @ (ParseError::Malformed(_) | ParseError::TooComplex { .. })) => {
-            read_recovered(text, hints.base_url, error)?
-        }
-        read => read?,
+        Some(_) => match read_strictly(text, hints.base_url) {
+            Err(error @ (ParseError::Malformed(_) | ParseError::TooComplex { .. })) => {
+                let (mended, recovery) = mend(text, error)?;
+                // A large document is not kept three times over.
+                drop(decoded);
+                drop(unpacked);
+                read_mended(&mended, recovery, hints.base_url)?
+            }
+            read => read?,
+        },
     };
-    if unpacked.is_cut {
+    if is_cut {
         feed.recovered.get_or_insert_default().note(Defect::CutOff);
     }
     Ok(feed)
@@ -208,25 +212,32 @@ fn read_strictly(text: &str, base_url: Option<&Url>) -> Result<ParsedFeed, Parse
     document::read(tree.root_element(), base_url)
 }
 
-/// Reads what is left when what is wrong is mended. Where nothing helps, the `error` of the first try counts.
-fn read_recovered(text: &str, base_url: Option<&Url>, error: ParseError) -> Result<ParsedFeed, ParseError> {
-    let Ok(Some((mended, recovery))) = recover::recover(text) else {
-        return Err(if contains_html_root(text) {
-            // It breaks every rule; say what it is.
-            html()
-        } else if !text.starts_with('<') {
-            ParseError::NotAFeed { found: "it is text that does not start with <".to_owned() }
-        } else {
-            error
-        });
-    };
-    let Ok(mut feed) = read_strictly(&mended, base_url) else { return Err(error) };
-    if feed.items.is_empty() && recovery.is_cut_off() {
-        // Nothing came of it: the next fetch has a better chance.
-        return Err(error);
+/// The document written anew without what is wrong. Where nothing helps, the `error` of the first try counts.
+fn mend(text: &str, error: ParseError) -> Result<(String, (Recovery, ParseError)), ParseError> {
+    match recover::recover(text) {
+        Ok(Some((mended, recovery))) => Ok((mended, (recovery, error))),
+        // It breaks every rule; say what it is.
+        _ if contains_html_root(text) => Err(html()),
+        _ if !text.starts_with('<') => {
+            Err(ParseError::NotAFeed { found: "it is text that does not start with <".to_owned() })
+        }
+        _ => Err(error),
     }
-    feed.recovered = Some(recovery);
-    Ok(feed)
+}
+
+/// Reads a document that was mended. One that was cut off before its first item is the `error` that it was: the next
+/// fetch has a better chance.
+fn read_mended(
+    text: &str,
+    (recovery, error): (Recovery, ParseError),
+    base_url: Option<&Url>,
+) -> Result<ParsedFeed, ParseError> {
+    match read_strictly(text, base_url) {
+        Ok(feed) if !feed.items.is_empty() || !recovery.is_cut_off() => {
+            Ok(ParsedFeed { recovered: Some(recovery), ..feed })
+        }
+        _ => Err(error),
+    }
 }
 
 fn starts_with_ignoring_case(text: &str, start: &str) -> bool {

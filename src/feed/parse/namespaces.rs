@@ -110,7 +110,7 @@ impl<'a> Namespaces<'a> {
     pub(super) fn usual_name(&self, node: Node<'_, '_>, namespace: &'a str, name: &str) -> String {
         let usual = self.known(namespace).usual_prefix;
         match usual.or_else(|| own_prefix(node, namespace)) {
-            Some(prefix) => format!("{prefix}:{name}"),
+            Some(prefix) => [prefix, ":", name].concat(),
             None => name.to_owned(),
         }
     }

@@ -34,7 +34,7 @@ fn person(text: &str) -> String {
     let Some(mail) = mail_address(text) else { return text.to_owned() };
     let around = [&text[..mail.start], &text[mail.end..]].concat();
     let name = ["()", "<>", "&lt;&gt;"].iter().fold(around, |name, brackets| name.replace(brackets, ""));
-    let name = name.trim();
+    let name = name.trim().trim_start_matches("mailto:").trim();
     let name = name.strip_prefix('(').unwrap_or(name);
     let name = name.strip_suffix(')').unwrap_or(name);
     let name = name.trim().trim_matches('"').trim();

@@ -11,7 +11,7 @@ use std::fmt;
 
 use memchr::{memchr, memchr2, memmem};
 
-use super::guard::{self, ATTRIBUTES_MAX, DEPTH_MAX, XMLNS_IN_SCOPE_MAX};
+use super::guard::{self, ATTRIBUTES_MAX, DEPTH_MAX, REFERENCES_MAX, XMLNS_IN_SCOPE_MAX};
 use super::{ParseError, entities, namespaces};
 
 /// Names of root elements, with which a feed starts behind whatever junk is before it.
@@ -191,6 +191,8 @@ struct Writer<'a> {
     /// Where the root's declarations go.
     root_name_end: usize,
     declared: BTreeMap<&'a str, &'a str>,
+    /// References to them.
+    n_expanded: usize,
     recovery: Recovery,
 }
 
@@ -205,6 +207,7 @@ impl<'a> Writer<'a> {
             undeclared: Vec::new(),
             root_name_end: 0,
             declared: BTreeMap::new(),
+            n_expanded: 0,
             recovery: Recovery::default(),
         }
     }
@@ -339,7 +342,8 @@ impl<'a> Writer<'a> {
                 self.out.push_str(&text[..length]);
                 return length;
             }
-            if let Some(value) = self.declared.get(name) {
+            if let Some(value) = self.declared.get(name).filter(|_| self.n_expanded < REFERENCES_MAX) {
+                self.n_expanded += 1;
                 self.out.push_str(value);
                 return length;
             }

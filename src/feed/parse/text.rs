@@ -15,6 +15,9 @@ use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 /// How far into a document its XML declaration is looked for; it has to stand first, and is short.
 const DECLARATION_MAX_BYTES: usize = 512;
 
+/// How much is looked at to guess an encoding, from the first byte on that is not ASCII.
+const GUESS_MAX_BYTES: usize = 256 * 1024;
+
 /// Decodes `body`; borrows when it is already valid UTF-8.
 ///
 /// `content_type` is the HTTP header as received, with or without a `charset`.
@@ -99,8 +102,10 @@ fn is_mostly_utf_8(body: &[u8]) -> bool {
 
 /// The encoding that the bytes look like.
 fn guess(body: &[u8]) -> &'static Encoding {
+    let start = body.iter().position(|byte| !byte.is_ascii()).unwrap_or(0);
+    let sample = &body[start..body.len().min(start + GUESS_MAX_BYTES)];
     let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
-    detector.feed(body, true);
+    detector.feed(sample, true);
     detector.guess(None, Utf8Detection::Deny)
 }
 
