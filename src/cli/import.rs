@@ -119,6 +119,9 @@ async fn show(queue: &Queue, store: &Store, args: &ShowArgs) -> anyhow::Result<E
     for (name, value) in rows {
         output::line(&format!("{name:<12}{value}"))?;
     }
+    if let Some(recovered) = &record.recovered {
+        output::line(&format!("{:<12}{recovered}", "recovered"))?;
+    }
     if let Some(error) = &record.error {
         output::line(&format!("{:<12}{error}", "error"))?;
     }

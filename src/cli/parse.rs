@@ -64,6 +64,9 @@ fn print_items(file: &PathBuf) -> anyhow::Result<()> {
     }
     .with_context(|| format!("cannot read {name}"))?;
     let feed = parse::parse(&body, &Hints::default()).with_context(|| format!("{name} cannot be read as a feed"))?;
+    if let Some(recovered) = &feed.recovered {
+        output::note(&format!("{name} is not well-formed and was mended: {recovered}"));
+    }
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = feed.items.iter().try_for_each(|item| {
         serde_json::to_writer(&mut out, &printed(item))?;

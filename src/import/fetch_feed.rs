@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::error::chain;
 use crate::feed::Feed;
 use crate::feed::fetch::{FetchError, FetchRequest, Fetched, Fetcher, Next, Room, Validators, shown};
-use crate::feed::parse::{self, Hints, ParseError};
+use crate::feed::parse::{self, Hints, ParseError, Recovery};
 use crate::feed::seen::{self, SeenMap};
 use crate::item::Item;
 use crate::job::{ImportId, Outcome};
@@ -77,11 +77,17 @@ struct FetchEnd {
 enum Content {
     NotModified,
     /// With the room that a large feed takes until its items are in the queue.
-    Items {
-        items: Vec<Item>,
-        validators: Validators,
-        room: Room,
-    },
+    Items(ReadItems),
+}
+
+/// What a feed held.
+struct ReadItems {
+    items: Vec<Item>,
+    /// What was wrong with the document, if it had to be mended.
+    recovered: Option<Recovery>,
+    unreadable_dates: usize,
+    validators: Validators,
+    room: Room,
 }
 
 /// A fetch that failed, and what comes next.
@@ -174,8 +180,8 @@ impl FetchFeed {
         let fetch = Fetch { handler: self, feed, address_digest, import, begun: &begun, remember };
         match end.result {
             Ok(Content::NotModified) => fetch.finish_unmodified(end.status, end.moved_to).await?,
-            Ok(Content::Items { items, validators, room }) => {
-                fetch.import_items((items, validators, room), task.force, end.status, end.moved_to).await?;
+            Ok(Content::Items(read)) => {
+                fetch.import_items(read, task.force, end.status, end.moved_to).await?;
             }
             Err(Failure { reason, next }) => {
                 if let (Next::RetryAfter(wait), Some(queue)) = (&next, &self.queue_by_host) {
@@ -238,11 +244,16 @@ impl FetchFeed {
                 let room = bytes.room();
                 let parsed = tokio::task::spawn_blocking(move || {
                     let hints = Hints { content_type: content_type.as_deref(), base_url: Some(&final_url) };
-                    parse::parse(&bytes, &hints).map(|parsed| parsed.into_items(&source, &name))
+                    parse::parse(&bytes, &hints).map(|mut parsed| {
+                        let recovered = parsed.recovered.take();
+                        let unreadable_dates = parsed.unreadable_dates;
+                        let items = parsed.into_items(&source, &name);
+                        ReadItems { items, recovered, unreadable_dates, validators, room }
+                    })
                 })
                 .await;
                 let result = match parsed {
-                    Ok(Ok(items)) => Ok(Content::Items { items, validators, room }),
+                    Ok(Ok(read)) => Ok(Content::Items(read)),
                     Ok(Err(error)) => Err(unreadable(feed, &error)),
                     Err(error) => Err(Failure { reason: format!("the parser failed: {error}"), next: Next::Fail }),
                 };
@@ -280,13 +291,25 @@ struct Fetch<'a> {
 impl Fetch<'_> {
     async fn import_items(
         &self,
-        content: (Vec<Item>, Validators, Room),
+        read: ReadItems,
         force: bool,
         status: Option<u16>,
         moved_to: Option<String>,
     ) -> Result<(), QueueError> {
-        let (items, validators, room) = content;
+        let ReadItems { items, recovered, unreadable_dates, validators, room } = read;
         let n_items = items.len();
+        if let Some(recovered) = &recovered {
+            tracing::warn!(
+                feed = %self.feed.name, import = %self.import, recovered = %recovered,
+                "feed {} is not well-formed and was mended: {recovered}", self.feed.name
+            );
+        }
+        if unreadable_dates > 0 {
+            tracing::warn!(
+                feed = %self.feed.name, import = %self.import, unreadable_dates,
+                "{unreadable_dates} dates of feed {} cannot be read; their items have none", self.feed.name
+            );
+        }
         let map = SeenMap::decode(Some(&self.begun.seen));
         let everything = force || self.begun.may_have_lost_items();
         if everything && !force && !map.is_empty() {
@@ -318,10 +341,11 @@ impl Fetch<'_> {
         }
         let finished = FinishedFetch {
             seen_bytes: self.begun.seen.len() + seen::RECORD_BYTES * taken.accepted,
-            seen: Some(map.compact(&taken.shown, true, self.begun.version.0)),
+            // What a mended or empty feed does not show may be there all the same.
+            seen: Some(map.compact(&taken.shown, recovered.is_none() && n_items > 0, self.begun.version.0)),
             losses: Some(self.begun.losses),
-            // Hidden behind a 304, what was refused would not even be tried again.
-            validators: if taken.refused.is_empty() {
+            // Hidden behind a 304, what was refused or cut off would not even be tried again.
+            validators: if taken.refused.is_empty() && !recovered.as_ref().is_some_and(Recovery::is_cut_off) {
                 NewValidators::Set {
                     etag: validators.etag.as_deref().unwrap_or_default(),
                     last_modified: validators.last_modified.as_deref().unwrap_or_default(),
@@ -334,6 +358,7 @@ impl Fetch<'_> {
             items: n_items,
             repeated: taken.repeated,
             refused: &taken.refused,
+            recovered: recovered.as_ref().map(ToString::to_string),
             ..self.finished()
         };
         let counts = self.handler.import_queue.finish_fetch(&finished).await?;
@@ -388,6 +413,7 @@ impl Fetch<'_> {
             items: 0,
             repeated: 0,
             refused: &[],
+            recovered: None,
             error: None,
         }
     }

@@ -205,6 +205,7 @@ pub fn import_record(id: ImportId, state: &ImportState) -> ImportRecord {
             .iter()
             .map(|(id, reason)| ImportFailure { id: id.clone(), reason: reason.clone() })
             .collect(),
+        recovered: state.recovered.clone(),
         error: state.error.clone(),
     }
 }

@@ -102,6 +102,8 @@ pub struct FinishedFetch<'a> {
     pub repeated: usize,
     /// Items that did not get into the queue, with the reason: they count as new and as failed.
     pub refused: &'a [(JobId, String)],
+    /// What was wrong with the document, if it was read all the same.
+    pub recovered: Option<String>,
     /// Why the fetch failed, if it did.
     pub error: Option<&'a str>,
 }
@@ -230,6 +232,9 @@ impl Queue {
             let failure = rmp_serde::to_vec(&failure).expect("writing to memory does not fail");
             // Behind those that jobs will list.
             call.arg(format!("failure:{}", LISTED_FAILURES_MAX + 1 + position)).arg(failure);
+        }
+        if let Some(recovered) = &fetch.recovered {
+            call.arg("recovered").arg(super::settle::cut(recovered));
         }
         if let Some(error) = fetch.error {
             call.arg("error").arg(super::settle::cut(error));

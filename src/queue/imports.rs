@@ -51,6 +51,8 @@ pub struct ImportState {
     pub closed_at: Option<SystemTime>,
     /// Whether the fetch failed.
     pub is_failed: bool,
+    /// What was wrong with the document, if it was read all the same.
+    pub recovered: Option<String>,
     /// Why the fetch failed.
     pub error: Option<String>,
     /// Counts by name: `items new changed unchanged duplicate open inserted updated stale superseded removed failed`.
@@ -261,6 +263,7 @@ fn decode_import(fields: Vec<(Vec<u8>, Vec<u8>)>) -> ImportState {
             "sealed" => state.sealed_at = at,
             "closed" => state.closed_at = at,
             "status" => state.is_failed = text == "failed",
+            "recovered" => state.recovered = Some(text.into_owned()),
             "error" => state.error = Some(text.into_owned()),
             _ => match (name.strip_prefix("failure:"), number) {
                 (Some(position), _) => failures.push((position.parse().unwrap_or(u32::MAX), decode_failure(&value))),

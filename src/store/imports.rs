@@ -98,6 +98,9 @@ pub struct ImportRecord {
     /// The first failures; at most [`FAILURES_MAX`] are stored.
     #[serde(default)]
     pub failures: Vec<ImportFailure>,
+    /// What was wrong with the feed's document, if it could only be read by mending it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<String>,
     /// Why the fetch failed.
     #[serde(default)]
     pub error: Option<String>,
@@ -190,6 +193,7 @@ fn upsert_statement(record: &ImportRecord) -> RawDocumentBuf {
     for failure in &mut stored.failures {
         failure.reason = one_line(&failure.reason);
     }
+    stored.recovered = stored.recovered.as_deref().map(one_line);
     stored.error = stored.error.as_deref().map(one_line);
 
     let mut filter = RawDocumentBuf::new();

@@ -228,3 +228,21 @@ async fn two_workers_and_many_fetches_at_once_store_every_item_once() {
     let feeds: Vec<FeedStatus> = mill.store().await.list_feeds().await.unwrap();
     assert!(feeds.iter().all(|feed| feed.consecutive_failures == 0));
 }
+
+#[tokio::test]
+async fn a_broken_feed_is_imported_as_far_as_it_goes_and_says_what_was_wrong() {
+    let server = FeedServer::start();
+    let whole = "<item><guid>1</guid><title>Salt & pepper</title></item>";
+    server.put("/broken.rss", Page::new(format!("<rss><channel>{whole}<item><guid>2</guid><title>Cut").as_str()));
+    let mut mill = Mill::new();
+    mill.feed("broken", &server.url("/broken.rss"), None);
+
+    let records = mill.fetch_wait(&["--all"]).await;
+
+    assert_eq!(counts(&records), [("broken", [1, 1, 0, 0])]);
+    assert_eq!(records[0].recovered.as_deref(), Some("cut off before its end, 1 unescaped &"));
+    assert_eq!((records[0].status, records[0].inserted), (ImportStatus::Done, 1));
+    let documents = mill.documents().await;
+    let found = documents.find_one(doc! { "title": "Salt & pepper" }).await.unwrap();
+    assert!(found.is_some(), "the item that is whole is stored");
+}

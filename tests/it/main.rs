@@ -44,6 +44,7 @@ mod embedded;
 mod metrics;
 
 mod cli;
+mod captures;
 mod look_cli;
 mod operate_cli;
 mod schedulers_cli;

@@ -430,6 +430,7 @@ fn import(id: &str, feed: &str, started: &str) -> ImportRecord {
         removed: 0,
         failed: 0,
         failures: Vec::new(),
+        recovered: None,
         error: None,
     }
 }

@@ -1,24 +1,25 @@
 //! Dates as feeds write them → an instant. What cannot be read is `None`, never "now".
 
-use jiff::{Timestamp, civil, fmt::rfc2822, tz};
-
-/// RFC 822, without insisting that the weekday fits the date: feeds get it wrong, and write it in their language.
-const RFC_822: rfc2822::DateTimeParser = rfc2822::DateTimeParser::new().relaxed_weekday(true);
+use jiff::{Timestamp, civil, tz::Offset};
 
 /// Longer texts are no dates; the longest spelling below has some forty characters.
 const TEXT_MAX_BYTES: usize = 80;
 
+/// Two-digit years from here on are of the last century.
+const CENTURY_TURNS_AT: i16 = 90;
+
 /// Reads any spelling met in feeds:
 ///
-/// - RFC 822: two- and four-digit years, obsolete zone names, no zone, missing seconds, single-digit days, wrong or
-///   foreign weekday, full month names
-/// - RFC 3339: with `T` or a space, with and without zone, with fractions; W3CDTF year or year and month only
+/// - RFC 822: two- and four-digit years, obsolete and unknown zone names, no zone, missing seconds, single-digit days,
+///   wrong or foreign weekday or none, day and month swapped, full month names
+/// - RFC 3339: with `T` or a space, with and without zone, with fractions; W3CDTF year or year and month only; without
+///   hyphens
 /// - ASCTIME (`Sat Nov  1 08:30:00 2025`)
 ///
-/// Without a zone it is UTC, without a time midnight.
+/// Without a zone, or with a name that is not known, it is UTC (RFC 2822, 4.3); without a time midnight.
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     let text = text.trim();
-    if text.is_empty() || text.len() > TEXT_MAX_BYTES || !text.is_ascii() && !text.contains(',') {
+    if text.is_empty() || text.len() > TEXT_MAX_BYTES {
         return None;
     }
     let leading_digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -27,33 +28,24 @@ pub(crate) fn parse(text: &str) -> Option<Timestamp> {
 
 /// RFC 3339 and its shorter relatives.
 fn iso(text: &str) -> Option<Timestamp> {
-    let text = match text.len() {
-        4 => format!("{text}-01-01"),
-        7 => format!("{text}-01"),
-        _ => with_attached_zone(text),
+    let (date, rest) = match text.find(['T', 't', ' ']) {
+        Some(end) => (&text[..end], text[end + 1..].trim()),
+        None => (text, ""),
     };
-    let instant = || text.parse::<Timestamp>().ok();
-    let without_zone = || utc(text.parse::<civil::DateTime>().ok()?);
-    instant().or_else(without_zone)
+    let mut numbers = date.split('-');
+    let year = numbers.next()?;
+    let (year, month, day) = match (year.len(), numbers.next(), numbers.next(), numbers.next()) {
+        (4, month, day, None) => (number(year)?, number(month.unwrap_or("1"))?, number(day.unwrap_or("1"))?),
+        // `20251101`
+        (8, None, ..) => (number(year.get(..4)?)?, number(year.get(4..6)?)?, number(year.get(6..)?)?),
+        _ => return None,
+    };
+    let end_of_time = rest.find(|c: char| !matches!(c, '0'..='9' | ':' | '.' | ',')).unwrap_or(rest.len());
+    let (time, zone) = rest.split_at(end_of_time);
+    instant(year, month, day, time, zone.trim())
 }
 
-/// `2025-11-01 08:30:00 +0100` and `… UTC` → the zone directly behind the time.
-fn with_attached_zone(text: &str) -> String {
-    match text.rsplit_once(' ') {
-        Some((time, zone)) if time.contains(':') => match offset(zone) {
-            Some(offset) => format!("{}{offset}", time.trim_end()),
-            None => text.to_owned(),
-        },
-        _ => text.to_owned(),
-    }
-}
-
-fn utc(time: civil::DateTime) -> Option<Timestamp> {
-    tz::Offset::UTC.to_timestamp(time).ok()
-}
-
-/// RFC 822 and ASCTIME: the same words in another order. They are put in the order of RFC 822, with a numeric zone,
-/// and read by jiff.
+/// RFC 822 and ASCTIME: the same words in another order.
 fn rfc_822(text: &str) -> Option<Timestamp> {
     let mut words: Vec<&str> = text.split([' ', '\t', '\n', '\r', ',']).filter(|word| !word.is_empty()).collect();
     // `01-Nov-2025`
@@ -61,81 +53,124 @@ fn rfc_822(text: &str) -> Option<Timestamp> {
         let parts: Vec<&str> = words[date].split('-').collect();
         words.splice(date..=date, parts);
     }
-    if !is_number(words.first()?) && month(words.first()?).is_none() {
+    // `mar` is a Tuesday where a month stands behind the day.
+    let is_month_at = |at: usize| words.get(at).copied().and_then(month).is_some();
+    let is_day_at = |at: usize| words.get(at).is_some_and(|word| is_number(word));
+    if !words.is_empty() && !is_day_at(0) && (!is_month_at(0) || !is_day_at(1) || is_month_at(2)) {
         words.remove(0);
     }
     let (day, month) = match words.get(..2)? {
-        [day, name] if is_number(day) => (*day, month(name)?),
-        [name, day] if is_number(day) => (*day, month(name)?),
+        [day, name] if is_number(day) => (number(day)?, month(name)?),
+        [name, day] if is_number(day) => (number(day)?, month(name)?),
         _ => return None,
     };
     let rest = &words[2..];
-    let year = rest.iter().find(|word| is_number(word))?;
+    let year_word = rest.iter().find(|word| is_number(word))?;
+    let year = match (year_word.len(), number(year_word)?) {
+        (1 | 2, short) if short < CENTURY_TURNS_AT => 2000 + short,
+        (1 | 2, short) => 1900 + short,
+        (_, year) => year,
+    };
     let time = rest.iter().find(|word| word.contains(':') && word.starts_with(|c: char| c.is_ascii_digit()));
-    let zone = rest.iter().find(|word| *word != year && Some(*word) != time);
-    let zone = zone.map_or(Some("+0000".to_owned()), |zone| offset(zone))?;
-    let time = time.map_or("00:00", |time| time.split('.').next().unwrap_or(time));
-    RFC_822.parse_timestamp(format!("{day} {month} {year} {time} {zone}")).ok()
+    let zone = rest.iter().find(|word| *word != year_word && Some(*word) != time);
+    instant(year, month, day, time.unwrap_or(&""), zone.unwrap_or(&""))
+}
+
+/// The instant of a date, a time (`hh:mm`, `hh:mm:ss`, `hh:mm:ss.fraction`, or nothing) and a zone or nothing.
+fn instant(year: i16, month: i16, day: i16, time: &str, zone: &str) -> Option<Timestamp> {
+    let date = civil::Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
+    let (time, fraction) = time.split_once(['.', ',']).unwrap_or((time, ""));
+    let mut parts = [0; 3];
+    if !time.is_empty() {
+        let mut given = time.split(':');
+        for part in &mut parts {
+            *part = given.next().map_or(Some(0), number)?;
+        }
+        if given.next().is_some() {
+            return None;
+        }
+    }
+    let [hour, minute, second] = parts.map(|part| i8::try_from(part).unwrap_or(i8::MAX));
+    let time = civil::Time::new(hour, minute, second, nanoseconds(fraction)?).ok()?;
+    offset(zone)?.to_timestamp(date.to_datetime(time)).ok()
+}
+
+/// The digits behind the point, as nanoseconds.
+fn nanoseconds(fraction: &str) -> Option<i32> {
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    Some(
+        fraction
+            .bytes()
+            .chain(std::iter::repeat(b'0'))
+            .take(9)
+            .fold(0, |all, digit| all * 10 + i32::from(digit - b'0')),
+    )
+}
+
+fn number(text: &str) -> Option<i16> {
+    if is_number(text) { text.parse().ok() } else { None }
 }
 
 fn is_number(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The RFC 822 name of an English month, short or in full.
-fn month(word: &str) -> Option<&'static str> {
-    const NAMES: [(&str, &str); 12] = [
-        ("Jan", "January"),
-        ("Feb", "February"),
-        ("Mar", "March"),
-        ("Apr", "April"),
-        ("May", "May"),
-        ("Jun", "June"),
-        ("Jul", "July"),
-        ("Aug", "August"),
-        ("Sep", "September"),
-        ("Oct", "October"),
-        ("Nov", "November"),
-        ("Dec", "December"),
+/// The number of an English month, short or in full.
+fn month(word: &str) -> Option<i16> {
+    const NAMES: [&str; 12] = [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
     ];
     let word = word.trim_end_matches('.');
     let is_month =
         |full: &str| word.len() >= 3 && full.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
-    NAMES.iter().find(|(_, full)| is_month(full)).map(|(short, _)| *short)
+    // `Sept` is as common as `Sep`.
+    let position = NAMES.iter().position(|full| is_month(full))?;
+    i16::try_from(position + 1).ok()
 }
 
-/// A zone as `±hhmm`: numeric, with a colon, behind `GMT`/`UTC`, or a name. The names are those of RFC 822 and the
-/// European ones feeds use; a single letter is UTC, as RFC 2822 says (4.3).
-fn offset(zone: &str) -> Option<String> {
+/// A zone: numeric (with or without a colon, behind `GMT`/`UTC` or not), or a name. The names are those of RFC 822 and
+/// the European ones feeds use; another name, and a single letter, is UTC, as RFC 2822 says (4.3).
+fn offset(zone: &str) -> Option<Offset> {
     let zone = zone.trim_matches(['(', ')']);
+    let zone = zone.strip_prefix("Etc/").unwrap_or(zone);
     let numeric = zone.trim_start_matches(|c: char| c.is_ascii_alphabetic());
-    if numeric.is_empty() {
+    if numeric.is_empty() || !numeric.starts_with(['+', '-']) {
         let hours = match zone.to_ascii_uppercase().as_str() {
-            "GMT" | "UT" | "UTC" | "WET" => "+0000",
-            "CET" | "BST" | "WEST" | "MEZ" => "+0100",
-            "CEST" | "EET" | "MESZ" => "+0200",
-            "EEST" | "MSK" => "+0300",
-            "EDT" => "-0400",
-            "EST" | "CDT" => "-0500",
-            "CST" | "MDT" => "-0600",
-            "MST" | "PDT" => "-0700",
-            "PST" => "-0800",
-            letter if letter.len() == 1 => "+0000",
+            "CET" | "BST" | "WEST" | "MEZ" | "MET" => 1,
+            "CEST" | "EET" | "MESZ" | "MEST" => 2,
+            "EEST" | "MSK" => 3,
+            "ADT" => -3,
+            "EDT" | "AST" | "AT" => -4,
+            "EST" | "CDT" | "ET" => -5,
+            "CST" | "MDT" | "CT" => -6,
+            "MST" | "PDT" | "MT" => -7,
+            "PST" | "PT" => -8,
+            name if name.bytes().all(|byte| byte.is_ascii_alphabetic()) => 0,
             _ => return None,
         };
-        return Some(hours.to_owned());
+        return Some(Offset::constant(hours));
     }
-    let sign = numeric.chars().next().filter(|sign| matches!(sign, '+' | '-'))?;
     let digits: String = numeric[1..].chars().filter(|c| *c != ':').collect();
-    if !is_number(&digits) {
-        return None;
-    }
-    match digits.len() {
-        1 => Some(format!("{sign}0{digits}00")),
-        2 => Some(format!("{sign}{digits}00")),
-        4 => Some(format!("{sign}{digits}")),
-        _ => None,
-    }
+    let (hours, minutes) = match digits.len() {
+        1 | 2 => (number(&digits)?, 0),
+        4 => (number(digits.get(..2)?)?, number(digits.get(2..)?)?),
+        _ => return None,
+    };
+    let seconds = i32::from(hours) * 3600 + i32::from(minutes) * 60;
+    Offset::from_seconds(if numeric.starts_with('-') { -seconds } else { seconds }).ok()
 }
 
 #[cfg(test)]
@@ -161,12 +196,15 @@ mod tests {
         check("Nov 1, 2025 08:30 UTC", "2025-11-01T08:30:00Z");
         check("  Sat,01 Nov 2025\n 08:30:15 PDT ", "2025-11-01T15:30:15Z");
         check("01 Nov 2025", "2025-11-01T00:00:00Z");
+        check("Sat, 01 Nov 2025 08:30:15 NOWHERE", "2025-11-01T08:30:15Z");
+        check("Saturday, November 1 2025 08:30:15 GMT-05:00", "2025-11-01T13:30:15Z");
     }
 
     #[test]
     fn a_wrong_or_foreign_weekday_is_ignored() {
         check("Mon, 01 Nov 2025 08:30:15 GMT", "2025-11-01T08:30:15Z");
         check("Sa, 01 Nov 2025 08:30:15 GMT", "2025-11-01T08:30:15Z");
+        check("Mar, 04 Nov 2025 08:30:15 GMT", "2025-11-04T08:30:15Z");
         check("Суббота, 01 Nov 2025 08:30:15 GMT", "2025-11-01T08:30:15Z");
     }
 
@@ -184,6 +222,9 @@ mod tests {
         check("2025-11-01", "2025-11-01T00:00:00Z");
         check("2025-11", "2025-11-01T00:00:00Z");
         check("2025", "2025-01-01T00:00:00Z");
+        check("2025-1-9", "2025-01-09T00:00:00Z");
+        check("20251101", "2025-11-01T00:00:00Z");
+        check("2025-11-01T08:30:15 +01:00", "2025-11-01T07:30:15Z");
     }
 
     #[test]
@@ -204,12 +245,13 @@ mod tests {
             "Nov",
             "1",
             "99999",
-            "Sat, 01 Nov 2025 08:30:15 NOWHERE",
+            "2025-11-01T24:30:00Z",
+            "2025-11-01T08:30:00+99:00",
             "Sat, 01 Nov 2025 08:30:15 +01é",
             "é",
             ",,,",
             "1 Nov",
-            "::: Nov 1 1",
+            "::: Nov 1 x",
             long.as_str(),
         ] {
             assert_eq!(parse(text), None, "{text}");

@@ -1,32 +1,34 @@
 //! Namespaced elements of an item that no field took → `extensions`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use roxmltree::Node;
 use serde_json::Value;
 
 use super::markup;
-use super::namespaces::{XHTML, XML, usual_name};
+use super::namespaces::{Namespaces, XHTML, XML};
 
 /// Longest name that is kept: an element's stands before each of its attributes.
 const NAME_MAX_BYTES: usize = 64;
 
 /// Values by `prefix:name`, or `prefix:name@attribute`.
 #[derive(Default)]
-pub(super) struct Extensions(BTreeMap<String, Vec<String>>);
+pub(super) struct Extensions(BTreeMap<String, Value>);
 
 impl Extensions {
     /// Adds `element` (which has a namespace), its attributes, and the namespaced elements inside it, each under its
     /// own name: `media:group/media:thumbnail` is `media:thumbnail`.
     ///
     /// Recursion is bounded by the depth that `guard` lets through.
-    pub(super) fn add(&mut self, element: Node<'_, '_>) {
+    pub(super) fn add<'a>(&mut self, element: Node<'a, '_>, namespaces: &Namespaces<'a>) {
         let tag = element.tag_name();
         if tag.name().len() > NAME_MAX_BYTES {
             return;
         }
         let key = match tag.namespace() {
-            Some(namespace) => usual_name(element, namespace, tag.name()),
+            Some(namespace) => namespaces.usual_name(element, namespace, tag.name()),
             None => tag.name().to_owned(),
         };
         for attribute in element.attributes() {
@@ -34,16 +36,16 @@ impl Extensions {
                 continue;
             }
             let name = match attribute.namespace() {
-                Some(namespace) => usual_name(element, namespace, attribute.name()),
-                None => attribute.name().to_owned(),
+                Some(namespace) => Cow::Owned(namespaces.usual_name(element, namespace, attribute.name())),
+                None => Cow::Borrowed(attribute.name()),
             };
             if let Some(value) = markup::non_blank(attribute.value()) {
-                self.push(format!("{key}@{name}"), value);
+                self.push([&key, "@", &name].concat(), value);
             }
         }
         if element.children().any(is_container_child) {
             for child in element.children().filter(|child| is_container_child(*child)) {
-                self.add(child);
+                self.add(child, namespaces);
             }
             let own_text: String = element.children().filter(Node::is_text).filter_map(|child| child.text()).collect();
             if let Some(text) = markup::non_blank(&own_text) {
@@ -54,17 +56,21 @@ impl Extensions {
         }
     }
 
+    /// One value is a string, several are an array in document order.
     fn push(&mut self, key: String, value: String) {
-        self.0.entry(key).or_default().push(value);
+        match self.0.entry(key) {
+            Entry::Vacant(free) => {
+                free.insert(Value::String(value));
+            }
+            Entry::Occupied(mut taken) => match taken.get_mut() {
+                Value::Array(values) => values.push(Value::String(value)),
+                first => *first = Value::Array(vec![first.take(), Value::String(value)]),
+            },
+        }
     }
 
-    /// One value is a string, several are an array in document order.
     pub(super) fn into_values(self) -> BTreeMap<String, Value> {
-        let value = |mut values: Vec<String>| match values.len() {
-            1 => Value::String(values.remove(0)),
-            _ => Value::Array(values.into_iter().map(Value::String).collect()),
-        };
-        self.0.into_iter().map(|(key, values)| (key, value(values))).collect()
+        self.0
     }
 }
 
@@ -78,7 +84,7 @@ mod tests {
     use roxmltree::Document;
     use serde_json::json;
 
-    use super::Extensions;
+    use super::{Extensions, Namespaces};
 
     fn extensions_of(inner: &str) -> serde_json::Value {
         let xml = format!(
@@ -86,7 +92,10 @@ mod tests {
         );
         let document = Document::parse(&xml).expect("is well-formed");
         let mut extensions = Extensions::default();
-        document.root_element().children().filter(roxmltree::Node::is_element).for_each(|child| extensions.add(child));
+        let namespaces = Namespaces::default();
+        for child in document.root_element().children().filter(roxmltree::Node::is_element) {
+            extensions.add(child, &namespaces);
+        }
         json!(extensions.into_values())
     }
 

@@ -7,18 +7,24 @@
 //! What is written once and read many times (a base, a prefix, a feed's author) could multiply too; it is bounded where
 //! it is used.
 
+use memchr::{memchr, memchr_iter, memmem};
+
 use super::ParseError;
 
 /// Attributes of one element, namespace declarations included. Real feeds have fewer than thirty.
-const ATTRIBUTES_MAX: usize = 256;
+pub(super) const ATTRIBUTES_MAX: usize = 256;
 /// Attributes of a document; each costs some 60 bytes in the tree.
-const ATTRIBUTES_TOTAL_MAX: usize = 2_000_000;
+const ATTRIBUTES_TOTAL_MAX: usize = 1_000_000;
 /// Elements inside each other. XHTML content nests a few dozen deep.
-const DEPTH_MAX: usize = 256;
+pub(super) const DEPTH_MAX: usize = 256;
+/// `<` or `=` in a document, in its texts too: the parser makes room for as many nodes and attributes beforehand.
+const ROOM_MAX: usize = 8_000_000;
 /// Namespace declarations in force at one place: the parser's work there is quadratic in them.
-const XMLNS_IN_SCOPE_MAX: usize = 64;
+pub(super) const XMLNS_IN_SCOPE_MAX: usize = 64;
 /// Namespace declarations of a document. An Atom feed with XHTML content declares one or two per item.
 const XMLNS_MAX: usize = 50_000;
+/// References in a document that declares entities.
+pub(super) const REFERENCES_MAX: usize = 1_000_000;
 /// Entities that an internal DTD may declare; the complete HTML set has 253.
 const ENTITIES_MAX: usize = 256;
 /// Length of an entity's value: enough for a character reference (`&#x1F600;`), too short to multiply anything.
@@ -30,11 +36,15 @@ const ENTITY_VALUE_MAX_BYTES: usize = 16;
 /// [`ParseError::TooComplex`] over a limit, [`ParseError::Entity`] for an entity that could multiply.
 pub(super) fn check(text: &str) -> Result<(), ParseError> {
     let bytes = text.as_bytes();
+    if bytes.len() > ROOM_MAX {
+        limit(memchr_iter(b'<', bytes).count(), ROOM_MAX, "< characters")?;
+        limit(memchr_iter(b'=', bytes).count(), ROOM_MAX, "= characters")?;
+    }
     // Namespace declarations of each open element.
     let mut open: Vec<usize> = Vec::new();
     let (mut xmlns_in_scope, mut xmlns_total, mut attributes_total) = (0, 0, 0);
     let mut at = 0;
-    while let Some(offset) = bytes[at..].iter().position(|byte| *byte == b'<') {
+    while let Some(offset) = memchr(b'<', &bytes[at..]) {
         at += offset;
         let rest = &bytes[at..];
         let length = if rest.starts_with(b"<!--") {
@@ -44,7 +54,12 @@ pub(super) fn check(text: &str) -> Result<(), ParseError> {
         } else if rest.starts_with(b"<?") {
             length_to(rest, 2, b"?>")
         } else if rest.starts_with(b"<!DOCTYPE") {
-            doctype(rest)?
+            let (length, entities) = doctype(rest)?;
+            if entities > 0 {
+                // Each could be several times as long as what refers to it.
+                limit(memchr_iter(b'&', bytes).count(), REFERENCES_MAX, "references to entities")?;
+            }
+            length
         } else if rest.starts_with(b"</") {
             xmlns_in_scope -= open.pop().unwrap_or(0);
             length_to(rest, 2, b">")
@@ -78,7 +93,7 @@ pub(super) fn limit(count: usize, limit: usize, what: &'static str) -> Result<()
 /// Length up to and including the first `end` at or after `from`.
 fn length_to(bytes: &[u8], from: usize, end: &[u8]) -> Option<usize> {
     let inside = bytes.get(from..)?;
-    inside.windows(end.len()).position(|window| window == end).map(|position| from + position + end.len())
+    memmem::find(inside, end).map(|position| from + position + end.len())
 }
 
 /// What matters of a start tag.
@@ -105,7 +120,7 @@ fn tag(bytes: &[u8]) -> Tag {
                 tag.attributes += 1;
                 tag.xmlns += usize::from(bytes[name_start..at].starts_with(b"xmlns"));
             }
-            quote @ (b'"' | b'\'') => match bytes[at + 1..].iter().position(|byte| *byte == quote) {
+            quote @ (b'"' | b'\'') => match memchr(quote, &bytes[at + 1..]) {
                 Some(length) => {
                     at += length + 1;
                     name_start = at + 1;
@@ -128,12 +143,14 @@ fn tag(bytes: &[u8]) -> Tag {
 /// Checks a `<!DOCTYPE …>`: entities it declares must be few, short, and free of references and markup.
 /// External ones are never loaded, so they need no limit.
 ///
+/// Returns its length, if it has an end, and the number of entities.
+///
 /// Goes through it the way the parser does, step by step: what one of the two takes for quoted and the other does not
 /// would be a place to hide an entity in.
-fn doctype(bytes: &[u8]) -> Result<Option<usize>, ParseError> {
-    let Some(mut at) = length_outside_quotes(bytes, b"[>") else { return Ok(None) };
+fn doctype(bytes: &[u8]) -> Result<(Option<usize>, usize), ParseError> {
+    let Some(mut at) = length_outside_quotes(bytes, b"[>") else { return Ok((None, 0)) };
     if bytes[at - 1] == b'>' {
-        return Ok(Some(at));
+        return Ok((Some(at), 0));
     }
     let mut entities = 0;
     loop {
@@ -150,13 +167,13 @@ fn doctype(bytes: &[u8]) -> Result<Option<usize>, ParseError> {
             // The parser ends other declarations at the first `>`, quoted or not.
             length_to(rest, 2, b">")
         } else if rest.starts_with(b"]") {
-            return Ok(length_to(rest, 1, b">").map(|length| at + length));
+            return Ok((length_to(rest, 1, b">").map(|length| at + length), entities));
         } else if rest.first().is_some_and(u8::is_ascii_whitespace) {
             Some(1)
         } else {
             None
         };
-        let Some(length) = length else { return Ok(None) };
+        let Some(length) = length else { return Ok((None, entities)) };
         at += length;
     }
 }
@@ -196,7 +213,7 @@ fn length_outside_quotes(bytes: &[u8], ends: &[u8]) -> Option<usize> {
 }
 
 /// Whether an entity's value is plain characters or character references, and short.
-fn is_harmless(value: &[u8]) -> bool {
+pub(super) fn is_harmless(value: &[u8]) -> bool {
     let only_character_references =
         value.iter().enumerate().all(|(i, byte)| *byte != b'&' || value.get(i + 1) == Some(&b'#'));
     value.len() <= ENTITY_VALUE_MAX_BYTES && !value.contains(&b'<') && only_character_references

@@ -1,9 +1,12 @@
 //! Bytes of a feed → items. No I/O.
 //!
 //! ```text
-//!  bytes ──text──▶ text ──guard──▶ text ──roxmltree──▶ tree ──rss │ atom──▶ ParsedFeed
-//!        encoding        refuses              strict        fields: read, markup,
-//!                        bombs                              date, extensions, namespaces
+//!  bytes ──unpack──▶ bytes ──text──▶ text ──guard──▶ text ──roxmltree──▶ tree ──document──▶ ParsedFeed
+//!          gzip,             encoding │      refuses         strict               item: roles, links, people,
+//!          zlib                       │      bombs             │                        date, markup, extensions
+//!                                     │        ▲       not well-formed
+//!                                     │        └─── recover ◀──┘  once, and said
+//!                                     └──json_feed──▶ ParsedFeed
 //! ```
 //!
 //! Called by the fetch handler and by `feedmill parse`.
@@ -11,29 +14,38 @@
 //! An item is what the feed says: its `source` and `feed` are empty and its `guid` may be; both are filled by
 //! [`ParsedFeed::into_items`].
 //!
-//! *Not here:* RSS 1.0, Atom 0.3 and JSON Feed, which are recognised and refused by name, and the recovery of documents
-//! that are not well-formed. A format is one more reader beside `rss` and `atom`.
+//! *Absent:* anything that loads something. An external entity or document type is never asked for.
 
 pub(crate) mod date;
 
-mod atom;
+mod document;
+mod entities;
 mod extensions;
 mod guard;
+mod item;
+mod json_feed;
+mod links;
 mod markup;
 mod namespaces;
-mod read;
-mod rss;
+mod people;
+mod recover;
+mod roles;
 mod text;
+mod unpack;
 
-use roxmltree::{Document, Node, ParsingOptions};
+use std::fmt;
+
+use roxmltree::{Document, ParsingOptions};
 use url::Url;
 
 use super::identity;
 use crate::item::Item;
 
-/// Nodes of a document's tree. A node costs some 75 bytes, so this bounds a hostile 32 MiB at about 150 MB; 60,000
-/// items of 30 nodes fit.
-const NODES_MAX: u32 = 2_000_000;
+pub use recover::{Defect, Recovery};
+
+/// Nodes of a document's tree. A node costs some 100 bytes, so this bounds a hostile 32 MiB at about 100 MB; 60,000
+/// items of 16 nodes fit.
+const NODES_MAX: u32 = 1_000_000;
 
 /// Items of a feed; real ones have up to a few thousand. An empty one takes 7 bytes of a document and some 400 of memory.
 const ITEMS_MAX: usize = 100_000;
@@ -54,10 +66,41 @@ pub struct Hints<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// RSS 2.0, and 0.91 to 0.94, which differ from it only in what they lack.
+    /// RSS 0.90, which is RDF.
+    Rss090,
+    /// RSS 0.91.
+    Rss091,
+    /// RSS 0.92 to 0.94.
+    Rss092,
+    /// RSS 1.0, which is RDF.
+    Rss10,
+    /// RSS 2.0, and RSS that does not say its version.
     Rss20,
+    /// Atom 0.3.
+    Atom03,
     /// Atom 1.0.
     Atom10,
+    /// JSON Feed 1.0.
+    JsonFeed10,
+    /// JSON Feed 1.1.
+    JsonFeed11,
+}
+
+/// `RSS 2.0`.
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rss090 => "RSS 0.90",
+            Self::Rss091 => "RSS 0.91",
+            Self::Rss092 => "RSS 0.92",
+            Self::Rss10 => "RSS 1.0",
+            Self::Rss20 => "RSS 2.0",
+            Self::Atom03 => "Atom 0.3",
+            Self::Atom10 => "Atom 1.0",
+            Self::JsonFeed10 => "JSON Feed 1.0",
+            Self::JsonFeed11 => "JSON Feed 1.1",
+        })
+    }
 }
 
 /// A feed, read.
@@ -71,6 +114,9 @@ pub struct ParsedFeed {
     pub items: Vec<Item>,
     /// Dates that were given and could not be read; their fields are `None`.
     pub unreadable_dates: usize,
+    /// What was wrong with the document, if it could only be read by mending it. Then items may be missing that the
+    /// publisher has.
+    pub recovered: Option<Recovery>,
 }
 
 impl ParsedFeed {
@@ -101,12 +147,6 @@ pub enum ParseError {
         /// What it is, and what to do about it.
         found: String,
     },
-    /// It is a feed of a kind that is not read.
-    #[error("{format} is not supported yet, only RSS 2.0 (0.9x) and Atom 1.0 are")]
-    Unsupported {
-        /// Its name.
-        format: &'static str,
-    },
     /// It goes over a limit that only documents made to be expensive reach.
     #[error("has more than {limit} {what}")]
     TooComplex {
@@ -121,6 +161,9 @@ pub enum ParseError {
     /// The XML is broken; the cause says where and how.
     #[error("not well-formed XML")]
     Malformed(#[source] roxmltree::Error),
+    /// The JSON is broken or no JSON Feed; the cause says where and how.
+    #[error("not a readable JSON Feed")]
+    MalformedJson(#[source] serde_json::Error),
 }
 
 /// Reads a document as a feed.
@@ -130,46 +173,70 @@ pub enum ParseError {
 /// # Errors
 /// [`ParseError`], always one line. An HTML page is [`ParseError::NotAFeed`] however well it parses.
 pub fn parse(body: &[u8], hints: &Hints<'_>) -> Result<ParsedFeed, ParseError> {
-    let text = text::decode(body, hints.content_type);
+    let unpacked = unpack::unpack(body)?;
+    let is_cut = unpacked.is_cut;
+    let decoded = text::decode(&unpacked.bytes, hints.content_type);
     // Blank lines before the declaration are the one defect that is harmless to mend here.
-    let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
-    refuse_what_is_no_xml(text)?;
-    // An HTML page behind a comment or an XML declaration breaks every rule; say that it is one.
-    let or_html = |error| if contains_html_root(text) { html() } else { error };
-    guard::check(text).map_err(or_html)?;
-    let options = ParsingOptions { allow_dtd: true, nodes_limit: NODES_MAX, ..ParsingOptions::default() };
-    let document = Document::parse_with_options(text, options).map_err(|error| match error {
-        roxmltree::Error::NodesLimitReached => ParseError::TooComplex { what: "XML nodes", limit: NODES_MAX as usize },
-        error => or_html(ParseError::Malformed(error)),
-    })?;
-    read(document.root_element(), hints.base_url)
+    let text = decoded.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    let mut feed = match text.chars().next() {
+        None => return Err(ParseError::Empty),
+        Some('{' | '[') => json_feed::read(text, hints.base_url)?,
+        Some('<') if starts_with_ignoring_case(text, "<html") || starts_with_ignoring_case(text, "<!doctype html") => {
+            return Err(html());
+        }
+        Some(_) => match read_strictly(text, hints.base_url) {
+            Err(error @ (ParseError::Malformed(_) | ParseError::TooComplex { .. })) => {
+                let (mended, recovery) = mend(text, error)?;
+                // A large document is not kept three times over.
+                drop(decoded);
+                drop(unpacked);
+                read_mended(&mended, recovery, hints.base_url)?
+            }
+            read => read?,
+        },
+    };
+    if is_cut {
+        feed.recovered.get_or_insert_default().note(Defect::CutOff);
+    }
+    Ok(feed)
 }
 
-/// Picks the reader by the root element.
-fn read(root: Node<'_, '_>, base_url: Option<&Url>) -> Result<ParsedFeed, ParseError> {
-    let tag = root.tag_name();
-    match (tag.name(), tag.namespace()) {
-        ("rss", _) => rss::read(root, base_url),
-        ("feed", None | Some(namespaces::ATOM)) => atom::read(root, base_url),
-        ("feed", Some(namespaces::ATOM_03)) => Err(ParseError::Unsupported { format: "Atom 0.3" }),
-        ("RDF", Some(namespaces::RDF)) => Err(ParseError::Unsupported { format: "RSS 1.0 (RDF)" }),
-        ("html", _) => Err(html()),
-        (name, _) => {
-            let name: String = name.chars().take(40).collect();
-            Err(ParseError::NotAFeed { found: format!("its root element is <{name}>, not <rss> or <feed>") })
+/// Reads well-formed XML.
+fn read_strictly(text: &str, base_url: Option<&Url>) -> Result<ParsedFeed, ParseError> {
+    guard::check(text)?;
+    let options = ParsingOptions { allow_dtd: true, nodes_limit: NODES_MAX, ..ParsingOptions::default() };
+    let tree = Document::parse_with_options(text, options).map_err(|error| match error {
+        roxmltree::Error::NodesLimitReached => ParseError::TooComplex { what: "XML nodes", limit: NODES_MAX as usize },
+        error => ParseError::Malformed(error),
+    })?;
+    document::read(tree.root_element(), base_url)
+}
+
+/// The document written anew without what is wrong. Where nothing helps, the `error` of the first try counts.
+fn mend(text: &str, error: ParseError) -> Result<(String, (Recovery, ParseError)), ParseError> {
+    match recover::recover(text) {
+        Ok(Some((mended, recovery))) => Ok((mended, (recovery, error))),
+        // It breaks every rule; say what it is.
+        _ if contains_html_root(text) => Err(html()),
+        _ if !text.starts_with('<') => {
+            Err(ParseError::NotAFeed { found: "it is text that does not start with <".to_owned() })
         }
+        _ => Err(error),
     }
 }
 
-fn refuse_what_is_no_xml(text: &str) -> Result<(), ParseError> {
-    match text.chars().next() {
-        None => Err(ParseError::Empty),
-        Some('{' | '[') => Err(ParseError::Unsupported { format: "JSON" }),
-        Some('<') if starts_with_ignoring_case(text, "<html") || starts_with_ignoring_case(text, "<!doctype html") => {
-            Err(html())
+/// Reads a document that was mended. One that was cut off before its first item is the `error` that it was: the next
+/// fetch has a better chance.
+fn read_mended(
+    text: &str,
+    (recovery, error): (Recovery, ParseError),
+    base_url: Option<&Url>,
+) -> Result<ParsedFeed, ParseError> {
+    match read_strictly(text, base_url) {
+        Ok(feed) if !feed.items.is_empty() || !recovery.is_cut_off() => {
+            Ok(ParsedFeed { recovered: Some(recovery), ..feed })
         }
-        Some('<') => Ok(()),
-        Some(_) => Err(ParseError::NotAFeed { found: "it is text that does not start with <".to_owned() }),
+        _ => Err(error),
     }
 }
 

@@ -1,14 +1,19 @@
-//! The usual prefix of a namespace: what a field of `extensions` is called, whatever prefix the feed chose.
+//! What a namespace means: whose words are in it, and its usual prefix, which is what a field of `extensions` is called
+//! whatever prefix the feed chose.
+
+use std::cell::RefCell;
 
 use roxmltree::Node;
 
-pub(super) const ATOM: &str = "http://www.w3.org/2005/Atom";
-pub(super) const ATOM_03: &str = "http://purl.org/atom/ns#";
-pub(super) const CONTENT: &str = "http://purl.org/rss/1.0/modules/content/";
-pub(super) const DC: &str = "http://purl.org/dc/elements/1.1/";
-pub(super) const DCTERMS: &str = "http://purl.org/dc/terms/";
-pub(super) const ITUNES: &str = "http://www.itunes.com/dtds/podcast-1.0.dtd";
-pub(super) const MEDIA: &str = "http://search.yahoo.com/mrss/";
+const ATOM: &str = "http://www.w3.org/2005/Atom";
+const ATOM_03: &str = "http://purl.org/atom/ns#";
+const RSS_090: &str = "http://my.netscape.com/rdf/simple/0.9/";
+const RSS_10: &str = "http://purl.org/rss/1.0/";
+const CONTENT: &str = "http://purl.org/rss/1.0/modules/content/";
+const DC: &str = "http://purl.org/dc/elements/1.1/";
+const DCTERMS: &str = "http://purl.org/dc/terms/";
+const ITUNES: &str = "http://www.itunes.com/dtds/podcast-1.0.dtd";
+const MEDIA: &str = "http://search.yahoo.com/mrss/";
 pub(super) const RDF: &str = "http://www.w3.org/1999/02/22-rdf-syntax-ns#";
 pub(super) const XHTML: &str = "http://www.w3.org/1999/xhtml";
 pub(super) const XML: &str = "http://www.w3.org/XML/1998/namespace";
@@ -17,6 +22,9 @@ pub(super) const XML: &str = "http://www.w3.org/XML/1998/namespace";
 /// write either way (`http://search.yahoo.com/mrss`).
 const USUAL_PREFIXES: &[(&str, &str)] = &[
     (ATOM, "atom"),
+    (ATOM_03, "atom"),
+    (RSS_090, "rss"),
+    (RSS_10, "rss"),
     ("http://purl.org/atom/app#", "app"),
     ("http://www.w3.org/2007/app", "app"),
     ("http://webns.net/mvcb/", "admin"),
@@ -59,19 +67,107 @@ const USUAL_PREFIXES: &[(&str, &str)] = &[
 /// Longest prefix of the document's own that is used. It is declared once and may be put before every name.
 const PREFIX_MAX_BYTES: usize = 64;
 
+/// Namespaces of the userland RSS, all of which start so.
+const USERLAND_START: &str = "http://backend.userland.com/rss";
+
+/// Namespaces whose recognition is remembered; a feed has a dozen. Beyond, one is recognised each time.
+const REMEMBERED_MAX: usize = 64;
+
+/// Whose words the names in a namespace are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Vocabulary {
+    /// The feed formats' own, or no namespace at all.
+    Core,
+    Content,
+    Dc,
+    DcTerms,
+    Itunes,
+    Media,
+    Rdf,
+    Xhtml,
+    Other,
+}
+
+/// A namespace, recognised.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    pub(super) vocabulary: Vocabulary,
+    usual_prefix: Option<&'static str>,
+}
+
+/// Recognises the namespaces of one document, remembering those it has seen.
+#[derive(Default)]
+pub(super) struct Namespaces<'a>(RefCell<Vec<(&'a str, Known)>>);
+
+impl<'a> Namespaces<'a> {
+    /// The vocabulary of an element.
+    pub(super) fn vocabulary(&self, node: Node<'a, '_>) -> Vocabulary {
+        node.tag_name().namespace().map_or(Vocabulary::Core, |namespace| self.known(namespace).vocabulary)
+    }
+
+    /// `prefix:name` of an element or attribute in `namespace`, seen from `node`. A namespace we do not know keeps the
+    /// prefix the document gives it; one without a prefix gives the bare name.
+    pub(super) fn usual_name(&self, node: Node<'_, '_>, namespace: &'a str, name: &str) -> String {
+        let usual = self.known(namespace).usual_prefix;
+        match usual.or_else(|| own_prefix(node, namespace)) {
+            Some(prefix) => [prefix, ":", name].concat(),
+            None => name.to_owned(),
+        }
+    }
+
+    fn known(&self, namespace: &'a str) -> Known {
+        let mut seen = self.0.borrow_mut();
+        // A declaration is one place in memory, however many elements are in it.
+        if let Some((_, known)) = seen.iter().find(|(uri, _)| std::ptr::eq(*uri, namespace)) {
+            return *known;
+        }
+        let known = recognise(namespace);
+        if seen.len() < REMEMBERED_MAX {
+            seen.push((namespace, known));
+        }
+        known
+    }
+}
+
+fn recognise(namespace: &str) -> Known {
+    let usual_prefix = USUAL_PREFIXES.iter().find(|(uri, _)| same(uri, namespace)).map(|(_, prefix)| *prefix);
+    let is_userland = || {
+        let start = namespace.get(..USERLAND_START.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(USERLAND_START))
+    };
+    let vocabulary = match usual_prefix {
+        Some("atom" | "rss") => Vocabulary::Core,
+        Some("content") => Vocabulary::Content,
+        Some("dc") => Vocabulary::Dc,
+        Some("dcterms") => Vocabulary::DcTerms,
+        Some("itunes") => Vocabulary::Itunes,
+        Some("media") => Vocabulary::Media,
+        Some("rdf") => Vocabulary::Rdf,
+        Some("xhtml") => Vocabulary::Xhtml,
+        _ if namespace.is_empty() || is_userland() => Vocabulary::Core,
+        _ => Vocabulary::Other,
+    };
+    Known { vocabulary, usual_prefix }
+}
+
+/// The namespace that `prefix` usually stands for.
+pub(super) fn usual_namespace(prefix: &str) -> Option<&'static str> {
+    USUAL_PREFIXES.iter().find(|(_, usual)| *usual == prefix).map(|(uri, _)| *uri)
+}
+
 /// Whether two spellings name the same namespace.
-pub(super) fn same(left: &str, right: &str) -> bool {
+fn same(left: &str, right: &str) -> bool {
     left.trim_end_matches('/').eq_ignore_ascii_case(right.trim_end_matches('/'))
 }
 
-/// `prefix:name` of an element or attribute in `namespace`, seen from `node`. A namespace we do not know keeps the
-/// prefix the document gives it; one without a prefix gives the bare name.
-pub(super) fn usual_name(node: Node<'_, '_>, namespace: &str, name: &str) -> String {
-    let usual = USUAL_PREFIXES.iter().find(|(uri, _)| same(uri, namespace)).map(|(_, prefix)| *prefix);
-    match usual.or_else(|| own_prefix(node, namespace)) {
-        Some(prefix) => format!("{prefix}:{name}"),
-        None => name.to_owned(),
-    }
+/// Whether `namespace` is the one of Atom 0.3.
+pub(super) fn is_atom_03(namespace: &str) -> bool {
+    same(namespace, ATOM_03)
+}
+
+/// Whether `namespace` is the one of RSS 0.90.
+pub(super) fn is_rss_090(namespace: &str) -> bool {
+    same(namespace, RSS_090)
 }
 
 /// The prefix that the document gives `namespace`, seen from `node`.
@@ -83,12 +179,13 @@ pub(super) fn own_prefix<'input>(node: Node<'_, 'input>, namespace: &str) -> Opt
 mod tests {
     use roxmltree::Document;
 
-    use super::usual_name;
+    use super::{Namespaces, Vocabulary};
 
     fn name_of_root(xml: &str) -> String {
         let document = Document::parse(xml).expect("is well-formed");
         let root = document.root_element();
-        usual_name(root, root.tag_name().namespace().expect("has a namespace"), root.tag_name().name())
+        let namespace = root.tag_name().namespace().expect("has a namespace");
+        Namespaces::default().usual_name(root, namespace, root.tag_name().name())
     }
 
     #[test]
@@ -108,5 +205,20 @@ mod tests {
             "job_listing:company"
         );
         assert_eq!(name_of_root("<company xmlns='https://jobs.example'/>"), "company");
+    }
+
+    #[test]
+    fn the_namespaces_of_the_formats_are_one_vocabulary() {
+        for (xml, vocabulary) in [
+            ("<a/>", Vocabulary::Core),
+            ("<a xmlns='http://www.w3.org/2005/Atom'/>", Vocabulary::Core),
+            ("<a xmlns='http://my.netscape.com/rdf/simple/0.9/'/>", Vocabulary::Core),
+            ("<a xmlns='http://backend.userland.com/rss2'/>", Vocabulary::Core),
+            ("<a xmlns='http://purl.org/dc/terms/'/>", Vocabulary::DcTerms),
+            ("<a xmlns='urn:other'/>", Vocabulary::Other),
+        ] {
+            let document = Document::parse(xml).expect("is well-formed");
+            assert_eq!(Namespaces::default().vocabulary(document.root_element()), vocabulary, "{xml}");
+        }
     }
 }

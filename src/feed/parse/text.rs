@@ -1,30 +1,62 @@
 //! Bytes of a feed → text, in whatever encoding they came.
 //!
-//! Order of belief: byte order mark, XML declaration, HTTP `charset`, UTF-8. The declaration goes before the HTTP
-//! header because web servers add a default charset to files they know nothing about.
+//! Order of belief: byte order mark, XML declaration, HTTP `charset`, the bytes themselves. The declaration goes before
+//! the HTTP header because web servers add a default charset to files they know nothing about.
 //!
-//! Bytes that are invalid in the chosen encoding become U+FFFD: one bad byte does not cost the whole feed.
+//! What is declared may be wrong, and the bytes tell: valid UTF-8 with a character beyond ASCII is UTF-8, since nobody
+//! writes that by accident in another encoding; and what is mostly invalid as UTF-8 is not UTF-8. A few invalid bytes in
+//! otherwise good UTF-8 become U+FFFD: one bad byte does not cost the whole feed.
 
 use std::borrow::Cow;
 
+use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 
 /// How far into a document its XML declaration is looked for; it has to stand first, and is short.
 const DECLARATION_MAX_BYTES: usize = 512;
 
+/// How much is looked at to guess an encoding, from the first byte on that is not ASCII.
+const GUESS_MAX_BYTES: usize = 256 * 1024;
+
 /// Decodes `body`; borrows when it is already valid UTF-8.
 ///
 /// `content_type` is the HTTP header as received, with or without a `charset`.
 pub(super) fn decode<'a>(body: &'a [u8], content_type: Option<&str>) -> Cow<'a, str> {
-    let (encoding, bom_length) = Encoding::for_bom(body).unwrap_or_else(|| {
-        let encoding = wide_without_bom(body)
-            .or_else(|| declared(body))
-            .or_else(|| content_type.and_then(http_charset))
-            .unwrap_or(UTF_8);
-        (encoding, 0)
-    });
-    let (text, _had_errors) = encoding.decode_without_bom_handling(&body[bom_length..]);
-    text
+    if let Some(text) = utf_32(body) {
+        return Cow::Owned(text);
+    }
+    if let Some((encoding, bom_length)) = Encoding::for_bom(body) {
+        return encoding.decode_without_bom_handling(&body[bom_length..]).0;
+    }
+    if let Some(encoding) = wide_without_bom(body) {
+        return encoding.decode_without_bom_handling(body).0;
+    }
+    // One that says UTF-16 is not believed: the start of the document was just read as single bytes.
+    let is_narrow = |encoding: &&'static Encoding| *encoding != UTF_16LE && *encoding != UTF_16BE;
+    let http = || content_type.and_then(http_charset).filter(is_narrow);
+    let declared = declared(body).filter(is_narrow).or_else(http);
+    let is_declared_escaped = declared.is_some_and(|encoding| !encoding.is_ascii_compatible());
+    if let (false, Ok(text)) = (is_declared_escaped, std::str::from_utf8(body)) {
+        return Cow::Borrowed(text);
+    }
+    let encoding = match declared {
+        Some(encoding) if encoding != UTF_8 => encoding,
+        _ if is_mostly_utf_8(body) => UTF_8,
+        _ => guess(body),
+    };
+    encoding.decode_without_bom_handling(body).0
+}
+
+/// UTF-32, with its mark or starting with `<`.
+fn utf_32(body: &[u8]) -> Option<String> {
+    let number: fn([u8; 4]) -> u32 = match body {
+        [0xff, 0xfe, 0, 0, ..] | [b'<', 0, 0, 0, ..] => u32::from_le_bytes,
+        [0, 0, 0xfe, 0xff, ..] | [0, 0, 0, b'<', ..] => u32::from_be_bytes,
+        _ => return None,
+    };
+    let (quads, _) = body.as_chunks::<4>();
+    let characters = quads.iter().map(|quad| char::from_u32(number(*quad)).unwrap_or(char::REPLACEMENT_CHARACTER));
+    Some(characters.skip_while(|c| *c == '\u{feff}').collect())
 }
 
 /// UTF-16 without a mark: a document starts with `<`, so its first two bytes tell the order.
@@ -36,7 +68,7 @@ fn wide_without_bom(body: &[u8]) -> Option<&'static Encoding> {
     }
 }
 
-/// The `encoding` of the XML declaration. One that says UTF-16 is not believed: it was just read as single bytes.
+/// The `encoding` of the XML declaration.
 fn declared(body: &[u8]) -> Option<&'static Encoding> {
     let start = &body[..body.len().min(DECLARATION_MAX_BYTES)];
     let start = start.trim_ascii_start().strip_prefix(b"<?xml")?;
@@ -46,7 +78,7 @@ fn declared(body: &[u8]) -> Option<&'static Encoding> {
     let value = value.trim_start().strip_prefix('=')?.trim_start();
     let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
     let label = value[1..].split(quote).next()?;
-    Encoding::for_label(label.as_bytes()).filter(|encoding| *encoding != UTF_16LE && *encoding != UTF_16BE)
+    Encoding::for_label(label.as_bytes())
 }
 
 /// The `charset` parameter of a `Content-Type` header.
@@ -56,6 +88,25 @@ fn http_charset(content_type: &str) -> Option<&'static Encoding> {
         let is_charset = name.trim().eq_ignore_ascii_case("charset");
         is_charset.then(|| Encoding::for_label(value.trim().trim_matches(['"', '\'']).as_bytes()))?
     })
+}
+
+/// Whether more characters beyond ASCII are valid UTF-8 than are not.
+fn is_mostly_utf_8(body: &[u8]) -> bool {
+    let (mut valid, mut invalid) = (0, 0);
+    for chunk in body.utf8_chunks() {
+        valid += chunk.valid().bytes().filter(|byte| *byte >= 0xc0).count();
+        invalid += usize::from(!chunk.invalid().is_empty());
+    }
+    valid >= invalid
+}
+
+/// The encoding that the bytes look like.
+fn guess(body: &[u8]) -> &'static Encoding {
+    let start = body.iter().position(|byte| !byte.is_ascii()).unwrap_or(0);
+    let sample = &body[start..body.len().min(start + GUESS_MAX_BYTES)];
+    let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
+    detector.feed(sample, true);
+    detector.guess(None, Utf8Detection::Deny)
 }
 
 #[cfg(test)]
@@ -82,13 +133,22 @@ mod tests {
     }
 
     #[test]
-    fn utf_16_is_read_with_and_without_its_mark() {
-        let little: Vec<u8> = "<?xml version=\"1.0\"?><a>é</a>".encode_utf16().flat_map(u16::to_le_bytes).collect();
-        let big: Vec<u8> = "<?xml version=\"1.0\"?><a>é</a>".encode_utf16().flat_map(u16::to_be_bytes).collect();
-        assert!(decode(&little, None).ends_with("<a>é</a>"));
-        assert!(decode(&big, None).ends_with("<a>é</a>"));
-        let marked: Vec<u8> = [b"\xFF\xFE".as_slice(), &little].concat();
-        assert!(decode(&marked, None).starts_with("<?xml"));
+    fn wide_encodings_are_read_with_and_without_their_mark() {
+        let text = "<?xml version=\"1.0\"?><a>é</a>";
+        let units = || text.encode_utf16();
+        let little: Vec<u8> = units().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = units().flat_map(u16::to_be_bytes).collect();
+        let little_32: Vec<u8> = text.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+        let big_32: Vec<u8> = text.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect();
+        for (mark, body) in [
+            (b"\xFF\xFE".as_slice(), &little),
+            (b"\xFE\xFF", &big),
+            (b"\xFF\xFE\0\0", &little_32),
+            (b"\0\0\xFE\xFF", &big_32),
+        ] {
+            assert_eq!(decode(body, None), text);
+            assert_eq!(decode(&[mark, body].concat(), None), text);
+        }
     }
 
     #[test]
@@ -100,5 +160,23 @@ mod tests {
     #[test]
     fn one_bad_byte_costs_one_character() {
         assert_eq!(decode(b"<a>caf\xE9 \xC3\xA9</a>", None), "<a>caf\u{FFFD} é</a>");
+    }
+
+    #[test]
+    fn a_declaration_that_lies_is_found_out() {
+        let is_utf_8 = "<?xml version='1.0' encoding='iso-8859-1'?><a>Größe – €</a>";
+        assert_eq!(decode(is_utf_8.as_bytes(), None), is_utf_8);
+        let is_latin = b"<?xml version='1.0' encoding='utf-8'?><a>Gr\xF6\xDFe und Stra\xDFe</a>";
+        assert!(decode(is_latin, None).ends_with("<a>Größe und Straße</a>"));
+    }
+
+    #[test]
+    fn what_declares_nothing_is_guessed() {
+        let russian = "<rss><title>Новости высоких технологий и науки</title></rss>";
+        let (bytes, _, _) = encoding_rs::WINDOWS_1251.encode(russian);
+        assert_eq!(decode(&bytes, None), russian);
+        let japanese = "<rss><title>これは日本語のフィードです</title></rss>";
+        let (bytes, _, _) = encoding_rs::SHIFT_JIS.encode(japanese);
+        assert_eq!(decode(&bytes, None), japanese);
     }
 }

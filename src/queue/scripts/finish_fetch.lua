@@ -10,7 +10,8 @@
 --       6 validators: "set", "clear" or "keep" · 7 ETag · 8 Last-Modified · 9 run id of Redis when the fetch began
 --       10 number n of fields of the feed · n × (field, value)
 --       · then (field, value)… of the import: status, items, repeated (items that stood twice
---         in the feed), refused (items that did not get into the queue: they count as new and failed), error, failure:<n>
+--         in the feed), refused (items that did not get into the queue: they count as new and failed), recovered, error,
+--         failure:<n>
 -- Returns {1 the map was as long as expected · 0 not, or a newer fetch has begun; items, unchanged, new, changed,
 --         duplicate of the import: zero when it was not sealed here}
 

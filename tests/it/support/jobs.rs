@@ -184,6 +184,7 @@ impl Fetch {
             items,
             repeated: 0,
             refused: &[],
+            recovered: None,
             error: None,
         };
         queue.finish_fetch(&finished).await.unwrap()
