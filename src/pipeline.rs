@@ -133,8 +133,11 @@ pub fn feeds(config: &Config) -> Result<Feeds, PipelineError> {
             url: feed.url.clone(),
             source: feed.source.clone(),
             headers: feed.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
+            credentials: feed.credentials.clone(),
+            proxy: feed.proxy.clone(),
             schedule,
             allow_private: feed.allow_private,
+            on_leave: feed.on_leave,
             spread: feed.spread,
         };
         if let Some(grouping) = grouping(&config.fetch_queue) {
@@ -153,13 +156,7 @@ impl Pipeline {
     /// [`PipelineError`]; the text names what cannot be reached and what to do.
     pub async fn connect(config: &Config) -> Result<Self, PipelineError> {
         let feeds = ConfiguredFeeds::new(feeds(config)?);
-        let fetcher = Fetcher::new(FetchLimits {
-            connect_timeout: config.fetch.connect_timeout,
-            total_timeout: config.fetch.timeout,
-            redirects_max: config.fetch.redirects_max,
-            body_max_bytes: config.fetch.body_max_bytes,
-            user_agent: config.fetch.user_agent.clone(),
-        })?;
+        let fetcher = Fetcher::new(fetch_limits(config))?;
         let queues = Queues::open(config).await?;
         for warning in queues.import.redis().settings_warnings().await {
             tracing::warn!("{warning}");
@@ -214,6 +211,19 @@ impl Pipeline {
             recorder.run(shutdown.clone(), beat)
         );
         Ended { given_back: fetched.given_back + stored.given_back }
+    }
+}
+
+/// The limits of fetches as the configuration has them.
+pub fn fetch_limits(config: &Config) -> FetchLimits {
+    FetchLimits {
+        connect_timeout: config.fetch.connect_timeout,
+        total_timeout: config.fetch.timeout,
+        redirects_max: config.fetch.redirects_max,
+        body_max_bytes: config.fetch.body_max_bytes,
+        user_agent: config.fetch.user_agent.clone(),
+        networks: config.fetch.allow_networks.clone(),
+        proxy: config.fetch.proxy.clone(),
     }
 }
 

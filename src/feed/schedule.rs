@@ -190,6 +190,7 @@ mod tests {
     use jiff::{SignedDuration, Timestamp};
 
     use super::{Feed, Schedule};
+    use crate::feed::OnLeave;
 
     fn at(text: &str) -> Timestamp {
         text.parse().expect("is a time stamp")
@@ -215,9 +216,12 @@ mod tests {
             name: name.to_owned(),
             url: "https://example.com/feed".parse().expect("is a URL"),
             source: name.to_owned(),
+            credentials: None,
+            proxy: None,
             headers: BTreeMap::new(),
             schedule: Some(Schedule::parse(schedule, None).expect(schedule)),
             allow_private: false,
+            on_leave: OnLeave::Keep,
             spread,
         }
     }

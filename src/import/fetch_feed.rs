@@ -226,7 +226,15 @@ impl FetchFeed {
         } else {
             Validators::default()
         };
-        let request = FetchRequest { url: feed.url.clone(), moved_to, headers: feed.headers.clone(), validators };
+        let request = FetchRequest {
+            url: feed.url.clone(),
+            moved_to,
+            headers: feed.headers.clone(),
+            credentials: feed.credentials.clone(),
+            validators,
+            allow_private: feed.allow_private,
+            proxy: feed.proxy.clone(),
+        };
         let asked_at = Instant::now();
         let end = match self.fetcher.fetch(&request).await {
             Ok(Fetched::NotModified { moved_to, .. }) => {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -17,7 +18,8 @@ use tokio::net::TcpListener;
 use url::Url;
 
 use super::{
-    Cause, FetchError, FetchLimits, FetchRequest, Fetched, Fetcher, Next, Validators, is_same_host, retry_after,
+    Cause, Credentials, FetchError, FetchLimits, FetchRequest, Fetched, Fetcher, Kept, Network, Networks, Next, Proxy,
+    Validators, is_same_host, retry_after,
 };
 
 const DOCUMENT: &str = "<rss><channel><title>Grüße</title></channel></rss>";
@@ -35,7 +37,10 @@ fn request(address: SocketAddr, path: &str) -> FetchRequest {
         url: format!("http://{address}{path}").parse().expect("is a URL"),
         moved_to: None,
         headers: BTreeMap::new(),
+        credentials: None,
         validators: Validators::default(),
+        allow_private: true,
+        proxy: None,
     }
 }
 
@@ -441,4 +446,122 @@ async fn a_large_body_waits_for_room_and_the_wait_does_not_count() {
     assert!(waited.is_err(), "one more is in memory, or the wait has counted");
     in_memory.pop();
     next.await.expect("there is room again");
+}
+
+/// Every name but one leads to `address`.
+struct Names(SocketAddr);
+
+impl reqwest::dns::Resolve for Names {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let found = if name.as_str() == "unknown.example" { vec![] } else { vec![self.0] };
+        Box::pin(async move { Ok(Box::new(found.into_iter()) as reqwest::dns::Addrs) })
+    }
+}
+
+/// A request by somebody who may not ask private addresses.
+fn outside(url: &str) -> FetchRequest {
+    let mut request = request(SocketAddr::from(([127, 0, 0, 1], 1)), "/");
+    request.url = url.parse().expect("is a URL");
+    request.allow_private = false;
+    request
+}
+
+#[tokio::test]
+async fn a_private_address_is_refused_whether_it_is_a_number_a_name_or_a_redirect() {
+    let address = serve(
+        Router::new()
+            .route("/feed", get(|| async { DOCUMENT }))
+            .route("/metadata", get(|| async { redirect(StatusCode::FOUND, "http://169.254.169.254/latest/") }))
+            .route("/inside", get(|| async { redirect(StatusCode::FOUND, "http://inside.example/") })),
+    )
+    .await;
+    let port = address.port();
+    // By number.
+    let fetcher = fetcher(FetchLimits::default());
+    for url in [format!("http://{address}/feed"), format!("http://[::1]:{port}/feed"), format!("http://127.1:{port}/")]
+    {
+        let error = fetcher.fetch(&outside(&url)).await.expect_err("is this machine");
+        assert!(matches!(error, FetchError::Private { .. }), "{error:?}");
+        assert!(error.to_string().contains("a loopback address; only a feed of streams.toml with allow_private"));
+        assert_eq!(error.next(), Next::Fail);
+    }
+    // By name, of the system and of a hostile name server.
+    let hostile = Fetcher::with_names(FetchLimits::default(), Arc::new(Names(address))).expect("a client");
+    for (fetcher, url) in
+        [(&fetcher, format!("http://localhost:{port}/feed")), (&hostile, format!("http://feeds.example:{port}/feed"))]
+    {
+        let error = fetcher.fetch(&outside(&url)).await.expect_err("is this machine");
+        assert!(matches!(error, FetchError::Private { .. }), "{error:?}");
+        let mut allowed = outside(&url);
+        allowed.allow_private = true;
+        fetcher.fetch(&allowed).await.expect("for those who mean it");
+        // The connection that is open now is not for the others.
+        fetcher.fetch(&outside(&url)).await.expect_err("is this machine");
+    }
+    // Behind a redirect of a server that may be asked.
+    let networks = Networks::with(vec!["127.0.0.1".parse::<Network>().expect("is one")]);
+    let limits = FetchLimits { networks, ..FetchLimits::default() };
+    let inside = Fetcher::with_names(limits.clone(), Arc::new(Names(SocketAddr::from(([10, 0, 0, 1], 80)))));
+    let inside = inside.expect("a client");
+    for (path, kind) in
+        [("/metadata", "169.254.169.254, a link-local address"), ("/inside", "10.0.0.1, a private address")]
+    {
+        let error = inside.fetch(&outside(&format!("http://{address}{path}"))).await.expect_err("is inside");
+        assert!(error.to_string().contains(kind), "{error}");
+    }
+    inside.fetch(&outside(&format!("http://{address}/feed"))).await.expect("its network is allowed");
+    let public = Fetcher::with_names(limits, Arc::new(Names(address))).expect("a client");
+    public.fetch(&outside(&format!("http://feeds.example:{port}/feed"))).await.expect("its network is allowed");
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_public_names_only() {
+    let proxied = |headers: HeaderMap| async move { format!("{:?} {:?}", headers.get("host"), headers.get("x-token")) };
+    let proxy = serve(Router::new().fallback(get(proxied))).await;
+    let proxy = Proxy::Via(format!("http://{proxy}").parse().expect("is a URL"));
+    for (address, is_fetched) in [([93, 184, 216, 34], true), ([10, 0, 0, 1], false)] {
+        let names = Arc::new(Names(SocketAddr::from((address, 80))));
+        let fetcher = Fetcher::with_names(FetchLimits::default(), names).expect("a client");
+        let mut request = outside("http://feeds.example/feed");
+        request.proxy = Some(proxy.clone());
+        match fetcher.fetch(&request).await {
+            Ok(Fetched::Body { bytes, .. }) => {
+                assert!(is_fetched && bytes.starts_with(b"Some(\"feeds.example\")"), "{bytes:?}");
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => assert!(!is_fetched && matches!(error, FetchError::Private { .. }), "{error}"),
+        }
+        // What the proxy alone knows cannot be judged.
+        request.url = "http://unknown.example/feed".parse().expect("is a URL");
+        request.allow_private = true;
+        fetcher.fetch(&request).await.expect("for those who mean it");
+    }
+}
+
+#[tokio::test]
+async fn a_password_and_a_token_are_read_for_each_fetch() {
+    let routes = Router::new().route(
+        "/feed",
+        get(|headers: HeaderMap| async move { headers[header::AUTHORIZATION].to_str().expect("is text").to_owned() }),
+    );
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let mut request = request(serve(routes).await, "/feed");
+    let fetcher = fetcher(FetchLimits::default());
+    let kept = || Kept::File(file.path().to_owned());
+    for (secret, credentials, sent) in [
+        ("p@ss\n", Credentials::Basic { user: "ada".to_owned(), password: kept() }, "Basic YWRhOnBAc3M="),
+        ("t0ken", Credentials::Bearer(kept()), "Bearer t0ken"),
+        ("another", Credentials::Bearer(kept()), "Bearer another"),
+    ] {
+        std::fs::write(file.path(), secret).expect("is written");
+        request.credentials = Some(credentials);
+        match fetcher.fetch(&request).await.expect("a body") {
+            Fetched::Body { bytes, .. } => assert_eq!(*bytes, *sent.as_bytes()),
+            Fetched::NotModified { .. } => panic!("nothing was conditional"),
+        }
+    }
+    request.credentials = Some(Credentials::Bearer(Kept::Env("FEEDMILL_TEST_IS_NOT_SET".to_owned())));
+    let error = fetcher.fetch(&request).await.expect_err("there is no token");
+    assert!(error.to_string().ends_with("the variable FEEDMILL_TEST_IS_NOT_SET is not set"), "{error}");
+    assert_eq!(error.next(), Next::Fail);
 }
