@@ -179,7 +179,8 @@ impl Pipeline {
 
     /// What fires the schedules of the feeds.
     pub fn scheduler(&self) -> Scheduler {
-        Scheduler { fetch_queue: self.queues.fetch.clone(), feeds: self.feeds.clone() }
+        let Queues { import, fetch } = self.queues.clone();
+        Scheduler { fetch_queue: fetch, import_queue: import, feeds: self.feeds.clone() }
     }
 
     /// Works on both queues and records imports until `shutdown`, then ends what is held, as far as `shutdown_timeout`
@@ -192,7 +193,8 @@ impl Pipeline {
             fetcher: self.fetcher,
             import_queue: import.clone(),
             grouping: self.grouping,
-            queue_by_host: self.is_fetched_by_host.then(|| fetch.clone()),
+            fetch_queue: fetch.clone(),
+            is_fetched_by_host: self.is_fetched_by_host,
             store: self.store.clone(),
             attempts: self.fetch_options.attempts,
             remember: self.remember,

@@ -90,7 +90,8 @@ pub(super) async fn run(globals: &Globals, args: FetchArgs) -> anyhow::Result<Ex
     };
     let request = StartRequest { run: String::new(), asked: !args.due || args.wait, force: args.force };
     let started = if args.due {
-        let scheduler = Scheduler { fetch_queue: queues.fetch.clone(), feeds: ConfiguredFeeds::new(configured) };
+        let Queues { import, fetch } = queues.clone();
+        let scheduler = Scheduler { fetch_queue: fetch, import_queue: import, feeds: ConfiguredFeeds::new(configured) };
         start_due(&queues.import, &scheduler, &request).await?
     } else {
         start(&queues.import, &queues.fetch, wanted.iter().map(|feed| &**feed), &request).await?

@@ -33,7 +33,8 @@ pub(super) async fn run(globals: &Globals, _args: ScheduleArgs) -> anyhow::Resul
     let queues = Queues::open(&config).await?;
     hangup.handle(globals, &feeds, &shutdown);
     tokio::join!(
-        Scheduler { fetch_queue: queues.fetch, feeds }.run(shutdown.clone(), Beat::default()),
+        Scheduler { fetch_queue: queues.fetch, import_queue: queues.import.clone(), feeds }
+            .run(shutdown.clone(), Beat::default()),
         ScheduleLoop::new(queues.import).run(shutdown, Beat::default()),
     );
     Ok(ExitCode::SUCCESS)

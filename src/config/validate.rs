@@ -51,9 +51,6 @@ const SPREAD: Duration = Duration::from_mins(1);
 const OWN_HEADERS: [&str; 6] =
     ["accept-encoding", "connection", "content-length", "host", "if-modified-since", "if-none-match"];
 
-/// Sentence about a value that is known and cannot be had yet.
-const NOT_YET: &str = "is not available in this version";
-
 /// Window of a group that has none: enough of a source's items for several batches of several workers, and one fetch at a
 /// time from a host.
 const IMPORT_WINDOW: u32 = 500;
@@ -589,12 +586,9 @@ fn check_headers(section: &mut Section<'_>) -> Option<BTreeMap<String, Secret>> 
     })
 }
 
-/// Checks that a schedule can be read. `"auto"` can, but nothing learns from it yet.
+/// Checks that a schedule can be read.
 fn check_schedule(schedule: &str, timezone: Option<&str>) -> Read<()> {
-    const ACCEPTED: &str = "accepted: a cron pattern such as \"*/15 * * * *\", or \"every 15m\"";
-    if schedule == "auto" {
-        return Err(format!("{NOT_YET}; {ACCEPTED}"));
-    }
+    const ACCEPTED: &str = "accepted: a cron pattern such as \"*/15 * * * *\", \"every 15m\", or \"auto\"";
     Schedule::parse(schedule, timezone).map(|_| ()).map_err(|error| match error {
         ScheduleError::Never { .. } => format!("is never due; {ACCEPTED}"),
         _ => format!("is not a schedule; {ACCEPTED}"),

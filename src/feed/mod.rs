@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub mod schedule;
+pub mod pace;
 pub mod fetch;
 pub mod parse;
 pub mod identity;

@@ -35,6 +35,7 @@ mod newest_lands;
 mod plain_producers;
 mod poison;
 mod fetch_failures;
+mod what_servers_do;
 mod crash;
 mod outage;
 mod ending;

@@ -20,8 +20,10 @@ pub enum Next {
     Retry,
     /// Try again after this wait, which the server asked for.
     RetryAfter(Duration),
-    /// Trying again would not help.
+    /// Trying again would not help now.
     Fail,
+    /// It is gone for good, its server says: it is not to be asked again by itself.
+    Stop,
 }
 
 /// What a request got stuck at.
@@ -136,6 +138,12 @@ pub enum FetchError {
         /// The limit.
         limit_bytes: u64,
     },
+    /// The body is neither of the two things that servers call deflate.
+    #[error("cannot unpack the body of {url}: it is not what deflate means")]
+    Deflate {
+        /// The URL.
+        url: String,
+    },
     /// The body broke off or could not be unpacked.
     #[error("cannot read the body of {url}")]
     Body {
@@ -156,10 +164,12 @@ impl FetchError {
             Self::Status { status: 429 | 503, retry_after: Some(wait), .. } if !wait.is_zero() => {
                 Next::RetryAfter(RETRY_AFTER_MAX.min(*wait))
             }
+            Self::Status { status: 410, .. } => Next::Stop,
             // 408 is the server's own timeout; a 304 nobody asked for is a confused cache, which comes to itself.
             Self::Status { status: 304 | 408 | 429 | 500.., .. }
             | Self::Unreachable { .. }
             | Self::Timeout { .. }
+            | Self::Deflate { .. }
             | Self::Body { .. } => Next::Retry,
             Self::SetUp(_)
             | Self::BadUrl { .. }

@@ -43,7 +43,7 @@ pub use proxy::Proxy;
 
 use super::parse::date;
 use address::{PublicNames, SystemNames};
-use body::Rooms;
+use body::{Inflating, Rooms};
 
 /// What the fetcher says it accepts: the formats it reads first, then what servers mislabel feeds as.
 const ACCEPT: &str = "application/rss+xml, application/atom+xml, application/xml;q=0.9, text/xml;q=0.9, */*;q=0.1";
@@ -141,6 +141,8 @@ pub enum Fetched {
         final_url: Url,
         /// Where the feed is from now on, if it has moved.
         moved_to: Option<Url>,
+        /// How long the version we have is the newest, as the server says.
+        fresh_for: Option<Duration>,
     },
     /// A document.
     Body {
@@ -155,6 +157,8 @@ pub enum Fetched {
         /// Where the feed is from now on, if it has moved: the end of the permanent redirects (301, 308) that the chain
         /// begins with. What is behind a temporary one is not remembered.
         moved_to: Option<Url>,
+        /// How long this version is the newest, as the server says.
+        fresh_for: Option<Duration>,
         /// The status, 2xx.
         status: u16,
     },
@@ -236,6 +240,8 @@ impl Fetcher {
             .user_agent(&self.limits.user_agent)
             .connect_timeout(self.limits.connect_timeout)
             .redirect(redirect::Policy::none())
+            // Not asked for, because servers mean two things by it; see `body::inflated`.
+            .deflate(false)
             .default_headers(HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(ACCEPT))]));
         client = match &key.1 {
             Proxy::Environment => client,
@@ -305,13 +311,14 @@ impl Fetcher {
     ) -> Result<Fetched, FetchError> {
         let status = response.status();
         let validators = Validators::of(response.headers());
+        let fresh_for = fresh_for(response.headers());
         if status == StatusCode::NOT_MODIFIED && !request.validators.is_empty() {
             let sent = request.validators.clone();
             let validators = Validators {
                 etag: validators.etag.or(sent.etag),
                 last_modified: validators.last_modified.or(sent.last_modified),
             };
-            return Ok(Fetched::NotModified { validators, final_url, moved_to });
+            return Ok(Fetched::NotModified { validators, final_url, moved_to, fresh_for });
         }
         if !status.is_success() {
             return Err(FetchError::Status {
@@ -323,7 +330,7 @@ impl Fetcher {
         let content_type = response.headers().get(header::CONTENT_TYPE);
         let content_type = content_type.and_then(|value| Some(value.to_str().ok()?.to_owned()));
         let bytes = self.body(response, &final_url, deadline).await?;
-        Ok(Fetched::Body { bytes, content_type, validators, final_url, moved_to, status: status.as_u16() })
+        Ok(Fetched::Body { bytes, content_type, validators, final_url, moved_to, fresh_for, status: status.as_u16() })
     }
 
     /// The decoded body, up to the limit. A chunk comes from the decoder's small buffer, so a bomb is met early.
@@ -332,6 +339,8 @@ impl Fetcher {
         let too_large = || FetchError::TooLarge { url: error::shown(url), limit_bytes };
         // Known only where nothing has to be unpacked.
         let announced = response.content_length().unwrap_or(0);
+        let encoding = response.headers().get(header::CONTENT_ENCODING);
+        let is_deflated = encoding.is_some_and(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"deflate"));
         if announced > limit_bytes {
             return Err(too_large());
         }
@@ -339,6 +348,12 @@ impl Fetcher {
         loop {
             let read = async { response.chunk().await.map_err(|error| FetchError::body(url, error)) };
             let Some(chunk) = deadline.within(read).await? else {
+                if is_deflated {
+                    return body.inflated(limit_bytes).map_err(|error| match error {
+                        Inflating::TooLarge => too_large(),
+                        Inflating::Broken => FetchError::Deflate { url: error::shown(url) },
+                    });
+                }
                 return Ok(body);
             };
             if (body.len() + chunk.len()) as u64 > limit_bytes {
@@ -458,6 +473,26 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
     }
     let wait = date::parse(text)?.duration_since(jiff::Timestamp::now());
     Some(wait.try_into().unwrap_or_default())
+}
+
+/// How long an answer is fresh: `Cache-Control: max-age`, else the time from `Date` (or now) to `Expires` (RFC 9111, 4.2.1).
+/// What must not be kept at all says nothing about how often it changes.
+fn fresh_for(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let directives = || text(header::CACHE_CONTROL).into_iter().flat_map(|value| value.split(',')).map(str::trim);
+    if directives().any(|directive| ["no-store", "no-cache"].iter().any(|no| directive.eq_ignore_ascii_case(no))) {
+        return None;
+    }
+    let max_age = directives().find_map(|directive| {
+        let (name, seconds) = directive.split_once('=')?;
+        name.eq_ignore_ascii_case("max-age").then(|| seconds.trim_matches('"').parse().ok())?
+    });
+    if let Some(seconds) = max_age {
+        return Some(Duration::from_secs(seconds));
+    }
+    let expires = date::parse(text(header::EXPIRES)?)?;
+    let sent = text(header::DATE).and_then(date::parse).unwrap_or_else(jiff::Timestamp::now);
+    expires.duration_since(sent).try_into().ok()
 }
 
 #[cfg(test)]

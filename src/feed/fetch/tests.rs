@@ -19,7 +19,7 @@ use url::Url;
 
 use super::{
     Cause, Credentials, FetchError, FetchLimits, FetchRequest, Fetched, Fetcher, Kept, Network, Networks, Next, Proxy,
-    Validators, is_same_host, retry_after,
+    Validators, fresh_for, is_same_host, retry_after,
 };
 
 const DOCUMENT: &str = "<rss><channel><title>Grüße</title></channel></rss>";
@@ -105,6 +105,7 @@ async fn a_body_comes_with_type_validators_and_our_name() {
             validators,
             final_url: request.url,
             moved_to: None,
+            fresh_for: None,
             status: 200,
         }
     );
@@ -124,7 +125,7 @@ async fn a_304_keeps_the_validators_it_does_not_replace() {
     request.validators = Validators { etag: Some("\"1\"".to_owned()), last_modified: Some("yesterday".to_owned()) };
     let fetched = fetcher(FetchLimits::default()).fetch(&request).await.expect("an answer");
     let validators = Validators { etag: Some("\"2\"".to_owned()), last_modified: Some("yesterday".to_owned()) };
-    assert_eq!(fetched, Fetched::NotModified { validators, final_url: request.url, moved_to: None });
+    assert_eq!(fetched, Fetched::NotModified { validators, final_url: request.url, moved_to: None, fresh_for: None });
 }
 
 #[tokio::test]
@@ -251,6 +252,14 @@ async fn every_content_encoding_is_undone() {
             }),
         )
         .route(
+            "/raw-deflate",
+            get(|| async {
+                let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+                encoder.write_all(DOCUMENT.as_bytes()).expect("into memory");
+                encoded("deflate", encoder.finish().expect("into memory"))
+            }),
+        )
+        .route(
             "/br",
             get(|| async {
                 let mut bytes = Vec::new();
@@ -265,7 +274,7 @@ async fn every_content_encoding_is_undone() {
             get(|| async { encoded("zstd", zstd::encode_all(DOCUMENT.as_bytes(), 3).expect("into memory")) }),
         );
     let address = serve(routes).await;
-    for path in ["/gzip", "/deflate", "/br", "/zstd"] {
+    for path in ["/gzip", "/deflate", "/raw-deflate", "/br", "/zstd"] {
         assert_eq!(body(address, path).await, DOCUMENT.as_bytes(), "{path}");
     }
 }
@@ -280,11 +289,19 @@ async fn a_body_over_the_limit_is_refused_announced_or_not_and_packed_or_not() {
             get(|| async { Body::from_stream(stream::repeat_with(|| Ok::<_, Infallible>("x".repeat(100)))) }),
         )
         // 64 MiB of nothing in 64 KiB.
-        .route("/bomb", get(|| async { encoded("gzip", gzip(&vec![0; 64 * 1024 * 1024])) }));
+        .route("/bomb", get(|| async { encoded("gzip", gzip(&vec![0; 64 * 1024 * 1024])) }))
+        .route(
+            "/deflate-bomb",
+            get(|| async {
+                let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+                encoder.write_all(&vec![0; 500_000]).expect("into memory");
+                encoded("deflate", encoder.finish().expect("into memory"))
+            }),
+        );
     let address = serve(routes).await;
     let fetcher = fetcher(FetchLimits { body_max_bytes: 1000, ..FetchLimits::default() });
     fetcher.fetch(&request(address, "/fits")).await.expect("just fits");
-    for path in ["/announced", "/endless", "/bomb"] {
+    for path in ["/announced", "/endless", "/bomb", "/deflate-bomb"] {
         let error = fetcher.fetch(&request(address, path)).await.expect_err(path);
         assert_eq!(
             error.to_string(),
@@ -359,7 +376,7 @@ async fn a_status_says_whether_to_come_back_and_when() {
         ("/error", Next::Retry),
         ("/slow", Next::Retry),
         ("/forbidden", Next::Fail),
-        ("/away", Next::Fail),
+        ("/away", Next::Stop),
         ("/nowhere", Next::Fail),
         ("/not-there", Next::Fail),
     ] {
@@ -377,6 +394,28 @@ fn retry_after_is_read_as_seconds_and_as_a_date() {
     let wait = retry_after(&HeaderValue::try_from(date).expect("is a header")).expect("is a wait");
     assert!(wait > Duration::from_secs(55) && wait <= Duration::from_mins(1), "{wait:?}");
     assert_eq!(retry_after(&HeaderValue::from_static("-5")), None);
+}
+
+#[test]
+fn how_long_an_answer_is_fresh_is_read_from_its_headers() {
+    let minutes = |minutes: u64| Some(Duration::from_mins(minutes));
+    let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+    for (headers, fresh) in [
+        (vec![], None),
+        (vec![("cache-control", "public, Max-Age=600")], minutes(10)),
+        (vec![("cache-control", "max-age=600, no-store")], None),
+        (vec![("cache-control", "no-cache"), date, ("expires", "Sun, 06 Nov 1994 09:49:37 GMT")], None),
+        (vec![date, ("expires", "Sun, 06 Nov 1994 09:49:37 GMT")], minutes(60)),
+        (vec![("cache-control", "max-age=60"), date, ("expires", "Sun, 06 Nov 1994 09:49:37 GMT")], minutes(1)),
+        (vec![date, ("expires", "Sun, 06 Nov 1994 07:49:37 GMT")], None),
+        (vec![("expires", "0")], None),
+        (vec![("cache-control", "max-age=soon")], None),
+    ] {
+        let map = headers
+            .iter()
+            .map(|(name, value)| (header::HeaderName::from_static(name), HeaderValue::from_static(value)));
+        assert_eq!(fresh_for(&map.collect()), fresh, "{headers:?}");
+    }
 }
 
 #[tokio::test]
