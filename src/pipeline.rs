@@ -115,7 +115,17 @@ impl Queues {
 pub async fn open_store(config: &Config) -> Result<Store, StoreError> {
     let store = Store::connect(config.mongodb.uri.expose(), &config.mongodb.database).await?;
     store.ensure_indexes().await?;
+    store.ensure_documents_keep(config.mongodb.documents_keep).await?;
     Ok(store)
+}
+
+/// The feeds of the configuration and the subscriptions of the store.
+///
+/// # Errors
+/// [`PipelineError`].
+pub async fn all_feeds(config: &Config, store: &Store) -> Result<ConfiguredFeeds, PipelineError> {
+    let grouping = grouping(&config.fetch_queue);
+    Ok(ConfiguredFeeds::with_subscriptions(feeds(config)?, store.clone(), grouping).await?)
 }
 
 /// The feeds of the configuration, by name.
@@ -150,18 +160,26 @@ pub fn feeds(config: &Config) -> Result<Feeds, PipelineError> {
 }
 
 impl Pipeline {
+    /// Fetches with this from now on.
+    #[must_use]
+    pub fn with_fetcher(self, fetcher: Fetcher) -> Self {
+        Self { fetcher, ..self }
+    }
+
     /// Connects to everything.
     ///
     /// # Errors
     /// [`PipelineError`]; the text names what cannot be reached and what to do.
     pub async fn connect(config: &Config) -> Result<Self, PipelineError> {
-        let feeds = ConfiguredFeeds::new(feeds(config)?);
+        // What is wrong with the configuration is said before anything is connected to.
+        feeds(config)?;
         let fetcher = Fetcher::new(fetch_limits(config))?;
         let queues = Queues::open(config).await?;
         for warning in queues.import.redis().settings_warnings().await {
             tracing::warn!("{warning}");
         }
         let store = open_store(config).await?;
+        let feeds = all_feeds(config, &store).await?;
         Ok(Self {
             queues,
             store,
@@ -189,7 +207,7 @@ impl Pipeline {
         let Queues { import, fetch } = self.queues;
         let recorder = Recorder { import_queue: import.clone(), fetch_queue: fetch.clone(), store: self.store.clone() };
         let fetch_feed = FetchFeed {
-            feeds: self.feeds,
+            feeds: self.feeds.clone(),
             fetcher: self.fetcher,
             import_queue: import.clone(),
             grouping: self.grouping,
@@ -207,10 +225,11 @@ impl Pipeline {
         let store_items = StoreItems::new(self.store, self.payload_max_bytes, self.grouping);
         let storing = Worker::new(import, store_items, self.import_options).followed_by(&self.pulse);
         let beat = self.pulse.follow("recorder of imports");
-        let (fetched, stored, ()) = tokio::join!(
+        let (fetched, stored, (), ()) = tokio::join!(
             fetching.run(shutdown.clone()),
             storing.run(shutdown.clone()),
-            recorder.run(shutdown.clone(), beat)
+            recorder.run(shutdown.clone(), beat),
+            self.feeds.run(shutdown.clone())
         );
         Ended { given_back: fetched.given_back + stored.given_back }
     }

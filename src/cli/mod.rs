@@ -5,6 +5,7 @@
 mod bench;
 mod config;
 mod demo;
+mod feeds;
 mod fetch;
 mod import;
 mod limit;
@@ -86,6 +87,9 @@ enum Command {
     Schedule(schedule::ScheduleArgs),
     Fetch(fetch::FetchArgs),
     Parse(parse::ParseArgs),
+    /// Look at feeds, and subscribe to them
+    #[command(subcommand)]
+    Feeds(feeds::FeedsCommand),
     /// Look at imports
     #[command(subcommand)]
     Import(import::ImportCommand),
@@ -139,6 +143,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Schedule(args) => schedule::run(&globals, args).await,
         Command::Fetch(args) => fetch::run(&globals, args).await,
         Command::Parse(args) => Ok(parse::run(&args)),
+        Command::Feeds(command) => feeds::run(&globals, command).await,
         Command::Import(command) => import::run(&globals, command).await,
         Command::Queue(command) => queue::run(&globals, command).await,
         Command::Workers(args) => workers::run(&globals, args).await,

@@ -141,7 +141,7 @@ fn the_defaults_are_the_old_systems() {
     let fetch = QueueConfig {
         name: "feed_fetch_queue".to_owned(),
         batch_size: 1,
-        group_by: None,
+        group_by: Some(GroupBy { key: GroupKey::Host, window: 1, limiter: None }),
         job_timeout: Some(Duration::from_mins(5)),
         ..import.clone()
     };

@@ -28,6 +28,8 @@ pub mod parse;
 pub mod identity;
 pub mod fingerprint;
 pub mod seen;
+pub mod opml;
+pub mod discover;
 
 use fetch::{Credentials, Proxy};
 use schedule::Schedule;

@@ -34,6 +34,7 @@ use crate::store::Store;
 use crate::store::feeds::FeedStatus;
 use crate::worker::{Adoption, JobHandler, Outage};
 
+use super::leaving::Leaving;
 use super::scheduler::hold_back;
 use super::take_in::TakeIn;
 use super::{ConfiguredFeeds, FetchTask, Grouping, plain};
@@ -104,7 +105,13 @@ impl JobHandler for FetchFeed {
             Err(error) => return Ok(Outcome::Fail(format!("the payload is no fetch task: {error}"))),
         };
         let import = task.import(delivery.lease.version);
-        let Some(feed) = self.feeds.find(&task.feed) else {
+        let mut feed = self.feeds.find(&task.feed);
+        if feed.is_none() {
+            // It may have been subscribed to a moment ago.
+            self.feeds.refresh().await.map_err(|cause| Outage { what: "MongoDB", cause: cause.into() })?;
+            feed = self.feeds.find(&task.feed);
+        }
+        let Some(feed) = feed else {
             let error = format!(
                 "the worker that took it has no feed {:?} in its configuration; workers read theirs when they start, \
                  and on SIGHUP",
@@ -347,11 +354,19 @@ impl Fetch<'_> {
         }
         let interval = self.interval_after(taken.accepted > 0);
         let hold = self.hold_after(interval, wishes);
+        let leaving = Leaving {
+            queue: &self.handler.import_queue,
+            store: &self.handler.store,
+            feeds: &self.handler.feeds,
+            feed: self.feed,
+            version: self.begun.version.0,
+        };
+        let shown_elsewhere = leaving.leave(&map.dropped(&taken.shown, true)).await?;
         let finished = FinishedFetch {
             hold: hold.to_string(),
             interval,
             seen_bytes: self.begun.seen.len() + seen::RECORD_BYTES * taken.accepted,
-            seen: Some(map.compact(&taken.shown, true, self.begun.version.0)),
+            seen: Some(map.compact(&taken.shown, shown_elsewhere.is_some(), self.begun.version.0)),
             losses: Some(self.begun.losses),
             // Hidden behind a 304, what was refused would not even be tried again.
             validators: if taken.refused.is_empty() {
@@ -371,6 +386,8 @@ impl Fetch<'_> {
         };
         let counts = self.handler.import_queue.finish_fetch(&finished).await?;
         self.log(counts, status);
+        // The other feed may have dropped them meanwhile, and believed us to show them.
+        leaving.leave(&shown_elsewhere.unwrap_or_default()).await?;
         self.go_on(hold).await?;
         self.write_status(status, None, moved_to, hold).await;
         Ok(())

@@ -265,6 +265,18 @@ impl Queue {
         Ok(FeedMemory::from_fields(&fields))
     }
 
+    /// The seen map of a feed, header included; `None` if it was never fetched, or long ago.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`].
+    pub async fn seen_map(&self, feed: &str) -> Result<Option<Vec<u8>>, QueueError> {
+        redis::cmd("GET")
+            .arg(self.keys().seen(feed))
+            .query_async(&mut self.connection())
+            .await
+            .map_err(|cause| QueueError::from_redis("GET", cause))
+    }
+
     /// What stands between each of these feeds and its schedule; see [`FeedMemory::hold`].
     ///
     /// # Errors
