@@ -5,6 +5,7 @@
 mod bench;
 mod config;
 mod demo;
+mod doctor;
 mod feeds;
 mod fetch;
 mod import;
@@ -106,6 +107,7 @@ enum Command {
     /// Look at and check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    Doctor(doctor::DoctorArgs),
     Bench(bench::BenchArgs),
     /// Serve and generate feeds to try feedmill on
     #[command(subcommand)]
@@ -150,6 +152,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Schedulers(command) => schedulers::run(&globals, command).await,
         Command::Migrate(command) => migrate::run(&globals, command).await,
         Command::Config(command) => config::run(&globals, command),
+        Command::Doctor(args) => doctor::run(&globals, &args).await,
         Command::Bench(args) => bench::run(&globals, args).await,
         Command::Demo(command) => demo::run(command).await,
     }

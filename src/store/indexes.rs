@@ -30,7 +30,7 @@ pub const IMPORTS_KEPT: Duration = Duration::from_hours(30 * 24);
 
 /// How long building an index may take. On an adopted collection it reads every document; the other calls' limit would
 /// give up while MongoDB is at work.
-const BUILD_TIMEOUT: Duration = Duration::from_hours(1);
+pub(super) const BUILD_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// MongoDB's errors (`src/mongo/base/error_codes.yml` of the server) for an index that cannot be created.
 const DUPLICATE_KEY: i32 = 11000;

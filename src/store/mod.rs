@@ -30,6 +30,7 @@ pub mod imports;
 pub mod indexes;
 pub mod subscriptions;
 
+pub mod adopting;
 mod dates;
 mod encode;
 mod leaving;

@@ -36,6 +36,8 @@ mod plain_producers;
 mod poison;
 mod fetch_failures;
 mod what_servers_do;
+mod many_hosts;
+mod leaving;
 mod crash;
 mod outage;
 mod ending;
@@ -46,6 +48,7 @@ mod metrics;
 
 mod cli;
 mod look_cli;
+mod subscriptions;
 mod operate_cli;
 mod schedulers_cli;
 mod migrate;

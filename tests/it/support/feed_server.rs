@@ -165,6 +165,8 @@ pub(crate) struct Asked {
 struct Site {
     pages: HashMap<String, Page>,
     asked: Vec<Asked>,
+    /// Requests under way, and the most there were at a time, by host.
+    busy: HashMap<String, (usize, usize)>,
 }
 
 /// The server; it ends when it is dropped.
@@ -210,6 +212,12 @@ impl FeedServer {
         self.site.lock().unwrap().asked.clone()
     }
 
+    /// The most requests that were under way at a time, by the host they were for.
+    pub(crate) fn busiest(&self) -> HashMap<String, usize> {
+        let site = self.site.lock().unwrap();
+        site.busy.iter().map(|(host, (_, most))| (host.clone(), *most)).collect()
+    }
+
     /// What it was asked for at this path.
     pub(crate) fn asked_for(&self, path: &str) -> Vec<Asked> {
         self.asked().into_iter().filter(|asked| asked.path == path).collect()
@@ -227,6 +235,7 @@ impl Drop for FeedServer {
 
 async fn answer(State(site): State<Arc<Mutex<Site>>>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap().to_owned()).unwrap_or_default();
     let (page, response) = {
         let mut site = site.lock().unwrap();
         let page = site.pages.get(&path).cloned().unwrap_or_else(|| Page::status(404));
@@ -234,9 +243,13 @@ async fn answer(State(site): State<Arc<Mutex<Site>>>, request: Request) -> Respo
         let is_conditional = request.headers().contains_key(header::IF_NONE_MATCH);
         let (status, headers) = (response.status().as_u16(), request.headers().clone());
         site.asked.push(Asked { path, is_conditional, at: Instant::now(), status, headers });
+        let (now, most) = site.busy.entry(host.clone()).or_default();
+        *now += 1;
+        *most = (*most).max(*now);
         (page, response)
     };
     tokio::time::sleep(page.delay).await;
+    site.lock().unwrap().busy.get_mut(&host).unwrap().0 -= 1;
     response
 }
 
