@@ -4,7 +4,7 @@
 #   scripts/setup.sh demo   what `make demo` needs: compiler, Python 3, a Redis and a MongoDB server
 #   scripts/setup.sh bench  what `make bench` needs: that, without MongoDB, and BullMQ, for which Node must be here
 #   scripts/setup.sh test   what `demo` needs, and the test runner, the licence checker, the older servers of the tests, Prometheus,
-#                           docker-compose and the real BullMQ, for which Node must be here
+#                           docker-compose, redis-py and the real BullMQ, for which Node must be here
 #
 # Distribution packages come through apt-get (Debian, Ubuntu); everything else goes into .feedmill/bin and touches
 # nothing outside this folder (BullMQ goes into tests/bullmq/node_modules). What is found is left alone, so a second run
@@ -292,6 +292,27 @@ install_bullmq() {
         "$(node -p "require('./$folder/node_modules/bullmq5/package.json').version")"
 }
 
+PYTHON_PACKAGES=.feedmill/python
+
+# The tests run examples/producer.py with it.
+install_redis_py() {
+    local wanted
+    wanted='redis==8.1.0 --hash=sha256:a4fe1aac3d3b3cc791d4b3d5931c5a956045dc951ee74d1c913ee3ac4d2ee9fb
+async-timeout==5.0.1 --hash=sha256:39e3809566ff85354557ec2398b55e096c8364bacac9405a7a1fa429e77fe76c'
+    if [ "$(cat $PYTHON_PACKAGES/requirements.txt 2>/dev/null)" != "$wanted" ]; then
+        say "installing redis-py (pip, into $PYTHON_PACKAGES)"
+        work_folder
+        mkdir "$WORK/python"
+        echo "$wanted" >"$WORK/python/requirements.txt"
+        PIP_ROOT_USER_ACTION=ignore python3 -m pip --quiet --disable-pip-version-check install --no-deps --no-cache-dir --require-hashes \
+            --target "$WORK/python" --requirement "$WORK/python/requirements.txt" >&2 </dev/null ||
+            die "pip cannot install redis; check the network"
+        rm -rf $PYTHON_PACKAGES
+        mv "$WORK/python" $PYTHON_PACKAGES
+    fi
+    say "redis-py $(PYTHONPATH=$PYTHON_PACKAGES python3 -c 'import redis; print(redis.__version__)')"
+}
+
 # ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 install_compiler_and_python
@@ -311,5 +332,6 @@ if [ "$MODE" = test ]; then
     install_prometheus
     install_docker_compose
     install_bullmq
+    install_redis_py
 fi
 say "ready for make $MODE"

@@ -12,8 +12,12 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return cli::report(&anyhow::Error::new(error).context("cannot start the runtime")),
     };
-    match runtime.block_on(cli::run(cli)) {
+    let status = match runtime.block_on(cli::run(cli)) {
         Ok(status) => status,
         Err(error) => cli::report(&error),
-    }
+    };
+    // Everything that must end has ended. To drop the runtime drops its tasks one after the other while others still run,
+    // and the driver of MongoDB panics where a task of its own is gone.
+    std::mem::forget(runtime);
+    status
 }

@@ -36,7 +36,7 @@ pub(super) fn line(text: &str) -> anyhow::Result<()> {
     writeln!(io::stdout(), "{text}").or_else(super::stdout_failed)
 }
 
-/// As [`line`], for output that goes on: false when nobody reads it any more.
+/// As [`line()`], for output that goes on: false when nobody reads it any more.
 pub(super) fn goes_on(text: &str) -> anyhow::Result<bool> {
     match writeln!(io::stdout(), "{text}") {
         Ok(()) => Ok(true),

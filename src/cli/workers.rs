@@ -30,7 +30,8 @@ const QUEUES_MAX: usize = 1000;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill workers
-  feedmill workers --queue job_import_queue --json | jq -r '.[] | select(.alive) | .host'")]
+  feedmill workers --queue job_import_queue
+  feedmill workers --json | jq -r '.[] | select(.alive) | .host'")]
 pub(super) struct WorkersArgs {
     /// Only those of this queue [default: of every queue]
     #[arg(long, value_name = "NAME")]

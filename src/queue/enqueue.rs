@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use super::scripts::{self, Call, element, pieces};
 use super::{Queue, QueueError, millis};
-use crate::job::head::HEAD_BYTES;
 use crate::job::{Envelope, ID_BYTES_MAX, ImportId, JobId, Version};
 
 /// Lowest priority there is, as in BullMQ; 1 is the highest.
@@ -152,11 +151,7 @@ impl Queue {
             call.arg("add").arg("").arg(&[0_u8; 8][..]);
             for job in piece {
                 call.arg(value(&self.extras(job.priority, job.group), &job.envelope));
-                match job.version {
-                    Some(version) => call.arg(&version.to_bytes()[..]),
-                    None => call.arg(""),
-                };
-                call.arg("").arg(options(job, self.tells_all()));
+                call.arg(version_and_options(job, self.tells_all()));
             }
             let replied = self.run_enqueue(call, piece.len()).await?;
             // "stale" is only said to fetches
@@ -186,7 +181,7 @@ impl Queue {
         for item in items {
             let mut record = [if item.known { b'c' } else { b'n' }; 17];
             record[1..].copy_from_slice(&item.record);
-            call.arg(value(&extras, &item.envelope)).arg("").arg(&record[..]).arg("");
+            call.arg(value(&extras, &item.envelope)).arg(&record[..]);
         }
         self.run_enqueue(call, items.len()).await
     }
@@ -243,24 +238,30 @@ fn check(job: &NewJob<'_>, payload_max_bytes: usize) -> Result<(), QueueError> {
     Ok(())
 }
 
-/// Delay, attempts made, deduplication and (where all events are told) name as the script takes them; nothing for most jobs.
-fn options(job: &NewJob<'_>, tells_all: bool) -> Vec<u8> {
+/// Version, delay, attempts made, deduplication and (where all events are told) name as the script takes them; nothing for
+/// most jobs.
+fn version_and_options(job: &NewJob<'_>, tells_all: bool) -> Vec<u8> {
     let name = job.envelope.name.filter(|_| tells_all);
-    if job.delay.is_zero() && job.attempts_made == 0 && job.dedup.is_none() && name.is_none() {
-        return Vec::new();
+    let has_options = !job.delay.is_zero() || job.attempts_made > 0 || job.dedup.is_some() || name.is_some();
+    let mut bytes = Vec::new();
+    if job.version.is_some() || has_options {
+        bytes.extend_from_slice(&job.version.map_or([0; 8], Version::to_bytes));
     }
-    let dedup = job.dedup.map(|dedup| {
-        let ttl = dedup.ttl.map_or(0, |ttl| millis(ttl).max(1));
-        (dedup.id, ttl, dedup.extend, dedup.replace, dedup.keep_last_if_active)
-    });
-    let delay = if job.delay.is_zero() { 0 } else { millis(job.delay).max(1) };
-    rmp_serde::to_vec(&(delay, job.attempts_made, dedup, name)).expect("writing to memory does not fail")
+    if has_options {
+        let dedup = job.dedup.map(|dedup| {
+            let ttl = dedup.ttl.map_or(0, |ttl| millis(ttl).max(1));
+            (dedup.id, ttl, dedup.extend, dedup.replace, dedup.keep_last_if_active)
+        });
+        let delay = if job.delay.is_zero() { 0 } else { millis(job.delay).max(1) };
+        rmp_serde::encode::write(&mut bytes, &(delay, job.attempts_made, dedup, name))
+            .expect("writing to memory does not fail");
+    }
+    bytes
 }
 
-/// The value of a job's key as the script takes it: the front of the head is left for it to fill in.
+/// The value of a job's key as the script takes it: what stands before the extras is for it to fill in.
 fn value(extras: &[u8], envelope: &Envelope<'_>) -> Vec<u8> {
-    let mut value = Vec::with_capacity(HEAD_BYTES + extras.len() + envelope.payload.len() + 32);
-    value.resize(HEAD_BYTES - 1, 0);
+    let mut value = Vec::with_capacity(extras.len() + envelope.payload.len() + 32);
     value.extend_from_slice(if extras.is_empty() { &[0] } else { extras });
     envelope.encode_into(&mut value);
     value

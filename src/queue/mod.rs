@@ -64,6 +64,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::aio::ConnectionManager;
+use redis::streams::StreamInfoGroupsReply;
 use redis::{Cmd, FromRedisValue, RedisError};
 
 use serde::{Deserialize, Serialize};
@@ -183,6 +184,15 @@ impl Queue {
         opening.arg("events").arg(events.as_str()).arg("group_window").arg(group_window.unwrap_or(0)).ignore();
         let registered = opening.query_async::<()>(&mut queue.connection()).await;
         registered.map_err(|cause| QueueError::from_redis("SADD", cause))?;
+        let others = queue.other_groups().await?;
+        if !others.is_empty() {
+            tracing::warn!(
+                queue = name,
+                "the stream of queue {name} has other consumer groups too ({}): a job that is settled goes from it, whether \
+                 they have read it or not; XGROUP DESTROY removes them",
+                others.join(", ")
+            );
+        }
         Ok(queue)
     }
 
@@ -246,6 +256,17 @@ impl Queue {
             .await
             .map_err(|cause| QueueError::from_redis("TIME", cause))?;
         Ok(UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_micros(micros))
+    }
+
+    /// Consumer groups on the stream beside the one there is to be: somebody made them by hand. They are given every entry
+    /// that is still there when they read, and hold nothing up.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`].
+    pub async fn other_groups(&self) -> Result<Vec<String>, QueueError> {
+        let mut info = redis::cmd("XINFO");
+        let groups: StreamInfoGroupsReply = self.ask("XINFO", info.arg("GROUPS").arg(self.keys().stream())).await?;
+        Ok(groups.groups.into_iter().map(|group| group.name).filter(|name| name != GROUP).collect())
     }
 
     /// Creates the group at 0 if it is missing (Redis was flushed, or the stream was deleted): a paused queue stays

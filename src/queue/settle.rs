@@ -54,23 +54,28 @@ impl Done {
         Self { lease, stored: None, keep: None, result: None, dedup: None }
     }
 
-    /// What the script is told: the plain word where that is all there is.
-    fn ending(&self) -> Vec<u8> {
+    /// What the script is told: what the worker holds, and the plain word of what became of it where that is all there is.
+    fn told(&self) -> Vec<u8> {
         let tally = match self.stored {
             Some(Stored::Inserted) => "inserted",
             Some(Stored::Updated) => "updated",
             Some(Stored::Stale) => "stale",
             None => "",
         };
+        let mut told = Vec::with_capacity(32);
+        told.extend_from_slice(&self.lease.reference());
+        told.extend_from_slice(&self.lease.version.to_bytes());
         if self.keep.is_none() && self.result.is_none() && self.dedup.is_none() {
-            return tally.as_bytes().to_vec();
+            told.extend_from_slice(tally.as_bytes());
+            return told;
         }
         let (keep, count, age) = self.keep.map_or((None, None, None), |keep| {
             let (keep, count, age) = kept(keep);
             (Some(keep), Some(count), Some(age))
         });
         let ending = (tally, keep, count, age, self.result.as_deref(), self.dedup.as_deref());
-        rmp_serde::to_vec(&ending).expect("writing to memory does not fail")
+        rmp_serde::encode::write(&mut told, &ending).expect("writing to memory does not fail");
+        told
     }
 }
 
@@ -120,7 +125,7 @@ impl Queue {
             let mut call = self.moving(&scripts::DONE, piece.iter().map(|job| self.keys().job(&job.lease.id)));
             call.arg(keep).arg(count).arg(age);
             for job in piece {
-                held(&mut call, &job.lease).arg(job.ending());
+                call.arg(job.lease.entry.to_string()).arg(job.told());
             }
             let reply = call.run(&mut self.connection()).await?;
             settled.extend(reply.statuses(piece.len(), |letter| match letter {
@@ -244,14 +249,12 @@ impl Queue {
     }
 }
 
-/// The arguments that every settle of a version begins with.
+/// The arguments that every settle of a version begins with: what the worker holds, and the id.
 fn fenced<'c>(call: &'c mut Call, lease: &Lease) -> &'c mut Call {
-    held(call, lease).arg(lease.id.as_bytes())
-}
-
-/// What the worker holds: entry and version.
-fn held<'c>(call: &'c mut Call, lease: &Lease) -> &'c mut Call {
-    call.arg(lease.entry.to_string()).arg(&lease.reference()[..]).arg(&lease.version.to_bytes()[..])
+    call.arg(lease.entry.to_string())
+        .arg(&lease.reference()[..])
+        .arg(&lease.version.to_bytes()[..])
+        .arg(lease.id.as_bytes())
 }
 
 fn changed_or_lost(letter: u8) -> Option<Settled> {

@@ -28,6 +28,11 @@ const READ_PAUSE: Duration = Duration::from_millis(500);
 /// How often a blocked read is asked to end while nothing is to be read: the first request may come just before it blocks.
 const UNBLOCK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How long a busy worker waits, after a read, for the next one to be worth its call: a read or a settle costs Redis little
+/// more for many jobs than for one.
+const GATHER_TIME: Duration = Duration::from_millis(1);
+/// Part of the slots that must be free for a read that does not wait.
+const GATHERED_PART: usize = 4;
 /// Jobs of the first read.
 const FIRST_READ_JOBS: usize = 64;
 /// Reads whose entries may still be adopted or buried while more is read: they hold no room of the buffer.
@@ -73,6 +78,8 @@ pub(super) struct Dispatcher<H> {
     odd: JoinSet<()>,
     /// The last read brought less than it asked for: nothing more waits just now.
     is_drained: bool,
+    /// When the last read came back.
+    read_at: Instant,
     /// Size of the larger jobs of late: how many fit into what is left of `buffer_bytes`.
     job_bytes: usize,
 }
@@ -90,6 +97,7 @@ impl<H: Handler> Dispatcher<H> {
             gate: Gate::open(),
             odd: JoinSet::new(),
             is_drained: true,
+            read_at: Instant::now(),
             job_bytes,
         }
     }
@@ -117,6 +125,8 @@ impl<H: Handler> Dispatcher<H> {
                 let _ = timeout_at(deadline.unwrap_or_else(far_future) + LAST_SETTLE_TIMEOUT, settler.end()).await;
                 return;
             }
+            let gathered_at =
+                self.is_gathering().then(|| self.read_at + GATHER_TIME).filter(|_| reads && !reading.is_busy);
             let can_start = self.flights.len() < self.concurrency();
             let flush_at = self.buffer.flush_at().filter(|_| can_start).unwrap_or_else(far_future);
             tokio::select! {
@@ -164,6 +174,7 @@ impl<H: Handler> Dispatcher<H> {
                 // fails only without a sender, and the gate is one
                 _ = gate_changes.changed() => {}
                 () = sleep_until(flush_at) => {}
+                () = sleep_until(gathered_at.unwrap_or_else(far_future)) => {}
             }
         }
     }
@@ -199,9 +210,21 @@ impl<H: Handler> Dispatcher<H> {
         if settling >= held_max { 0 } else { held_max.saturating_sub(jobs).min(fitting) }
     }
 
+    /// Whether so few slots are free, so soon after the last read, that it is better to wait for more.
+    fn is_gathering(&self) -> bool {
+        let slots = self.concurrency() * self.parts.options.batch_size;
+        let room = self.room();
+        0 < room && room < (slots / GATHERED_PART).min(JOBS_PER_CALL_MAX) && self.read_at.elapsed() < GATHER_TIME
+    }
+
     async fn request_read(&mut self, reading: &mut Reading) {
         let room = self.room().min(JOBS_PER_CALL_MAX);
-        if reading.is_busy || room == 0 || !self.gate.is_open() || self.odd.len() >= ODD_READS_MAX {
+        if reading.is_busy
+            || room == 0
+            || self.is_gathering()
+            || !self.gate.is_open()
+            || self.odd.len() >= ODD_READS_MAX
+        {
             return;
         }
         // With jobs in the buffer a read does not wait: if nothing more is there, they are flushed.
@@ -213,6 +236,7 @@ impl<H: Handler> Dispatcher<H> {
     }
 
     fn take_in(&mut self, asked: usize, reply: Result<ReadReply, QueueError>) {
+        self.read_at = Instant::now();
         let read = match reply {
             Ok(read) => read,
             Err(error) => {

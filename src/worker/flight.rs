@@ -8,12 +8,14 @@
 //!
 //! *Crash after the handler:* the jobs are pending and are handled again, which the handler makes harmless.
 
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::settler::Endings;
 use super::{Handler, Outage, Parts};
@@ -79,16 +81,15 @@ pub(super) async fn fly<H: Handler>(
     handler: Arc<H>,
     gate: Gate,
     endings: Endings,
-    batch: Vec<Delivery>,
+    mut batch: Vec<Delivery>,
 ) {
-    let mut batch: Arc<[Delivery]> = batch.into();
     let _let_go = LetGoOnPanic { parts: &parts, leases: batch.iter().map(|delivery| delivery.lease.clone()).collect() };
     let mut closed = None;
     let mut pause = OUTAGE_PAUSE.0;
     parts.metrics.starts(&batch);
     let outcomes = loop {
         let began = Instant::now();
-        match handle_once(&parts, &handler, &batch).await {
+        match handle_once(&parts, &*handler, &batch).await {
             Ok(outcomes) => {
                 parts.metrics.handled(batch.len(), began.elapsed());
                 break outcomes;
@@ -106,7 +107,7 @@ pub(super) async fn fly<H: Handler>(
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(OUTAGE_PAUSE.1);
                 // What was lost meanwhile is somebody else's now, and may be in another state than this batch knows.
-                batch = batch.iter().filter(|delivery| parts.leases.is_held(&delivery.lease)).cloned().collect();
+                batch.retain(|delivery| parts.leases.is_held(&delivery.lease));
                 if batch.is_empty() {
                     return;
                 }
@@ -133,13 +134,9 @@ enum Silence {
 const LOST: &str = "the lease was lost";
 
 /// Hands the batch in once; one outcome per job.
-async fn handle_once<H: Handler>(
-    parts: &Arc<Parts>,
-    handler: &Arc<H>,
-    batch: &Arc<[Delivery]>,
-) -> Result<Vec<Outcome>, Outage> {
+async fn handle_once<H: Handler>(parts: &Parts, handler: &H, batch: &[Delivery]) -> Result<Vec<Outcome>, Outage> {
     let retry = |reason: String| vec![Outcome::Retry(reason); batch.len()];
-    match supervised(parts, handler, batch.clone()).await {
+    match supervised(parts, handler, batch).await {
         Ok(said) => said,
         // One by one they would take as long again, each.
         Err(Silence::TimedOut(reason)) => Ok(retry(reason)),
@@ -147,8 +144,7 @@ async fn handle_once<H: Handler>(
         Err(Silence::Broke(reason)) if batch.len() == 1 => Ok(retry(reason)),
         Err(Silence::Broke(_)) => {
             let mut outcomes = Vec::with_capacity(batch.len());
-            for delivery in batch.iter() {
-                let alone: Arc<[Delivery]> = [delivery.clone()].into();
+            for alone in batch.chunks(1) {
                 match supervised(parts, handler, alone).await {
                     Ok(said) => outcomes.extend(said?),
                     Err(Silence::Broke(reason) | Silence::TimedOut(reason)) => outcomes.push(Outcome::Retry(reason)),
@@ -168,42 +164,39 @@ async fn all_lost(batch: &[Delivery]) {
     tokio::time::sleep(LOST_GRACE).await;
 }
 
-/// Runs the handler on a task of its own, within the time limit.
+/// Runs the handler within the time limit, and catches its panics. Whoever drops this stops it.
 async fn supervised<H: Handler>(
-    parts: &Arc<Parts>,
-    handler: &Arc<H>,
-    batch: Arc<[Delivery]>,
+    parts: &Parts,
+    handler: &H,
+    batch: &[Delivery],
 ) -> Result<Result<Vec<Outcome>, Outage>, Silence> {
-    let (handler, own_batch, jobs) = (handler.clone(), batch.clone(), batch.len());
+    let jobs = batch.len();
     // A batch has one time for all of its jobs: that of the queue.
-    let own_limit = match &batch[..] {
+    let own_limit = match batch {
         [alone] => alone.job.options.as_ref().and_then(|options| options.timeout),
         _ => None,
     };
-    // Stopped when the flight that waits for it is dropped.
-    let mut task = AbortOnDropHandle::new(tokio::spawn(async move { handler.handle(&own_batch).await }));
+    // A handler that panicked is not polled again.
+    let mut handling = pin!(AssertUnwindSafe(handler.handle(batch)).catch_unwind());
     let in_time = async {
         match own_limit.or(parts.options.job_timeout) {
-            None => Ok((&mut task).await),
-            Some(limit) => tokio::time::timeout(limit, &mut task).await.map_err(|_| {
+            None => Ok((&mut handling).await),
+            Some(limit) => tokio::time::timeout(limit, &mut handling).await.map_err(|_| {
                 Silence::TimedOut(format!("no result within job_timeout ({})", humantime::format_duration(limit)))
             }),
         }
     };
-    let joined = tokio::select! {
+    let ended = tokio::select! {
         biased;
-        joined = in_time => joined?,
-        () = all_lost(&batch) => return Err(Silence::Lost),
+        ended = in_time => ended?,
+        () = all_lost(batch) => return Err(Silence::Lost),
     };
-    match joined {
+    match ended {
         Ok(Ok(outcomes)) if outcomes.len() != jobs => {
             Err(Silence::Broke(format!("the handler said {} outcomes for {jobs} jobs", outcomes.len())))
         }
         Ok(said) => Ok(said),
-        Err(error) => Err(Silence::Broke(match error.try_into_panic() {
-            Ok(panic) => format!("the handler panicked: {}", panic_text(panic.as_ref())),
-            Err(error) => format!("the handler was stopped: {error}"),
-        })),
+        Err(panic) => Err(Silence::Broke(format!("the handler panicked: {}", panic_text(panic.as_ref())))),
     }
 }
 

@@ -184,7 +184,8 @@ async fn an_id_in_backoff_without_a_job_becomes_a_dead_letter_and_the_others_com
     assert_eq!(queue.promote().await.unwrap(), Promoted { moved: 1, buried: 2, next_due_in: None });
     let letters = queue.dead_letters(None, 10).await.unwrap();
     let named: Vec<_> = letters.iter().map(|letter| (letter.id.clone().unwrap(), letter.reason.as_str())).collect();
-    assert_eq!(named, [(id("job-0"), "payload lost"), (id("job-1"), "payload lost")]);
+    let wrong_type = "WRONGTYPE Operation against a key holding the wrong kind of value";
+    assert_eq!(named, [(id("job-0"), "payload lost"), (id("job-1"), wrong_type)]);
     assert_eq!(queue.counts().await.unwrap().totals["failed"], 2);
     let () = redis.del(queue.keys().job(&id("job-1"))).await.unwrap();
     assert_sound(&queue).await;

@@ -13,7 +13,11 @@ use feedmill::{
         settle::{BackOff, Burial},
     },
 };
-use redis::{AsyncCommands, aio::MultiplexedConnection};
+use redis::{
+    AsyncCommands,
+    aio::MultiplexedConnection,
+    streams::{StreamReadOptions, StreamReadReply},
+};
 
 use crate::support::{
     audit::{assert_sound, audit, scan},
@@ -95,6 +99,33 @@ async fn a_job_is_delivered_once_in_the_order_of_arrival() {
     assert!(read_entries(&queue).await.is_empty());
     assert_eq!(queue.counts().await.unwrap().active, 5);
     assert_sound(&queue).await;
+}
+
+#[tokio::test]
+async fn another_group_on_the_stream_stops_nothing_and_is_named() {
+    let queue = queue().await;
+    let stream = queue.keys().stream();
+    let mut redis = connection(&queue).await;
+    // by name before and after ours
+    for group in ["another", "zebra"] {
+        let () = redis.xgroup_create(stream, group, 0).await.unwrap();
+    }
+    assert_eq!(queue.other_groups().await.unwrap(), ["another", "zebra"]);
+    let ids = add_many(&queue, "job", 3).await;
+    let options = StreamReadOptions::default().group("another", "somebody").count(2);
+    let theirs: StreamReadReply = redis.xread_options(&[stream], &[">"], &options).await.unwrap();
+    assert_eq!(theirs.keys[0].ids.len(), 2);
+    let first = read_one(&queue, "worker").await;
+    assert_eq!(first.job.id, ids[0]);
+    let now = queue.counts().await.unwrap();
+    assert_eq!((now.waiting, now.active), (2, 1), "what others have read is not active");
+    assert!(queue.pause().await.unwrap() && read_entries(&queue).await.is_empty());
+    assert!(queue.resume().await.unwrap());
+    let rest = read_and_bury(&queue).await;
+    assert_eq!(rest.iter().map(|delivery| &delivery.job.id).collect::<Vec<_>>(), [&ids[1], &ids[2]]);
+    let leases: Vec<_> = rest.into_iter().chain([first]).map(|delivery| (delivery.lease, None)).collect();
+    assert_eq!(done(&queue, leases).await.unwrap(), [Settled::Settled; 3]);
+    assert!(queue.counts().await.unwrap().is_idle());
 }
 
 #[tokio::test]

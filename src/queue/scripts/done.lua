@@ -6,14 +6,14 @@
 -- KEYS  1-12 as queue.lua · 13… job:<id> (string)
 -- ARGV  1-4 as queue.lua · 5 "remove" or "keep": what happens to jobs that do not say it themselves · 6 most completed jobs
 --       kept (-1: no limit) · 7 longest time they are kept (ms; -1: no limit)
---       then per job: entry id · place and entry id (11 bytes) · version worked on (8 bytes) · ending: what the import
---       counts ("inserted", "updated", "stale", or empty), or MessagePack [that, "remove" or "keep" or nil, most kept or nil,
---       longest kept (ms) or nil, result or nil, deduplication id to free or nil]
+--       then per job: entry id · in one: place and entry id (11 bytes), version worked on (8 bytes), ending; which is what the
+--       import counts ("inserted", "updated", "stale", or nothing), or MessagePack [that, "remove" or "keep" or nil, most kept
+--       or nil, longest kept (ms) or nil, result or nil, deduplication id to free or nil]
 -- Returns one letter per job: D done · C changed, runs again · L lost
 -- At most 256 jobs a call.
 
 local keep_default, count_default, age_default = ARGV[OWN_ARGS], tonumber(ARGV[OWN_ARGS + 1]), tonumber(ARGV[OWN_ARGS + 2])
-local FIRST_ARG, ARGS = OWN_ARGS + 3, 4
+local FIRST_ARG, ARGS, ENDING_AT = OWN_ARGS + 3, 2, 20
 local ID_AT = #JOB + 1
 local TRIMMED_MAX = 256
 
@@ -22,23 +22,25 @@ local n_done, n_kept, count_kept, age_kept = 0, 0, count_default, age_default
 local met = {} -- a job that was delivered twice (the group was created anew) counts once
 for i = OWN_KEYS, #KEYS do
   local key, at = KEYS[i], FIRST_ARG + (i - OWN_KEYS) * ARGS
-  local entry, ref, version, ending = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local entry, told = ARGV[at], ARGV[at + 1]
+  local ref, version = struct.unpack('c11c8', told)
   local head = read_head(key)
   local status = 'L'
   if not met[key] and holds(head, ref) then
     met[key] = true
+    local _, attempts, _, head_version, import = struct.unpack('c11BBc8c8', head)
     local id = string.sub(key, ID_AT)
     leave_lane(string.sub(ref, 1, 1), entry)
-    if string.sub(head, 14, 21) ~= version then
+    if head_version ~= version then
       status = 'C'
       put_back(key, id, head, UNTRIED)
     else
       status = 'D'
       n_done = n_done + 1
       leave_group(head)
-      local keep, tally, result = keep_default, ending, nil
-      if string.byte(ending) and string.byte(ending) >= 0x90 then
-        local said = cmsgpack.unpack(ending)
+      local keep, tally, result = keep_default, string.sub(told, ENDING_AT), nil
+      if tally ~= '' and string.byte(tally) >= 0x90 then
+        local said = cmsgpack.unpack(tally)
         tally, result = said[1], said[5]
         if said[2] then
           keep, count_kept, age_kept = said[2], said[3] or -1, said[4] or -1
@@ -47,7 +49,7 @@ for i = OWN_KEYS, #KEYS do
           redis.call('UNLINK', DEDUP .. said[6])
         end
       end
-      local tried = string.byte(head, 12) > 0
+      local tried = attempts > 0
       if tried then
         healed[#healed + 1] = id
       end
@@ -63,7 +65,6 @@ for i = OWN_KEYS, #KEYS do
         gone[#gone + 1] = key
         if tried or result then gone[#gone + 1] = LOG .. id end
       end
-      local import = string.sub(head, 22, 29)
       count(changes, import, 'open', -1)
       if tally ~= '' then
         count(changes, import, tally, 1)

@@ -10,11 +10,10 @@
 --
 -- KEYS  1-12 as queue.lua · 13 seen map of the feed (string; any key of the queue for plain adds) · 14… job:<id> (string)
 -- ARGV  1-4 as queue.lua · 5 "item" or "add" · 6 version of the fetch (8 bytes, empty for plain adds) · 7 import (8 bytes)
---       then per job: value: 29 bytes of 0, the length of the extras, the extras, the envelope · version (8 bytes; empty:
---       that of the fetch, or now) · for an item, "n" if the fetch took it for new, "c" for changed, and its record for the
---       seen map (16 bytes); else empty · options: MessagePack [delay (ms), attempts made, deduplication or nil,
---       name for the event or nil] (or empty); deduplication: [id, ttl (ms; 0: as long as the job lives), extend, replace,
---       keep_last]
+--       then per job: the length of its extras, the extras, its envelope · and what else is to be said of it: of an item, "n"
+--       if the fetch took it for new, "c" for changed, and its record for the seen map (16 bytes); of an add nothing, or its
+--       version (8 bytes, 0 for now) and its options: MessagePack [delay (ms), attempts made, deduplication or nil, name for
+--       the event or nil] (or empty); deduplication: [id, ttl (ms; 0: as long as the job lives), extend, replace, keep_last]
 -- Returns {statuses, note…}: one letter per job, and a note for each X and P, in their order:
 --         E enqueued · C changed · D duplicate · P deduplicated (note: id of the job that holds the deduplication id)
 --         · X refused (note: the error);
@@ -24,7 +23,7 @@
 
 local seen = KEYS[OWN_KEYS]
 local mode, fetch_version, import = ARGV[OWN_ARGS], ARGV[OWN_ARGS + 1], ARGV[OWN_ARGS + 2]
-local FIRST_KEY, FIRST_ARG, ARGS = OWN_KEYS + 1, OWN_ARGS + 3, 4
+local FIRST_KEY, FIRST_ARG, ARGS = OWN_KEYS + 1, OWN_ARGS + 3, 2
 local ID_AT = #JOB + 1
 
 local known_version = ''
@@ -37,11 +36,12 @@ if fetch_version ~= '' then
 end
 
 local statuses, notes, records, changes = {}, {}, {}, {}
-local n_enqueued, n_changed, n_duplicate, n_deduplicated = 0, 0, 0, 0
+local n_enqueued, n_changed, n_duplicate, n_deduplicated, n_new = 0, 0, 0, 0, 0
+local CHANGED = string.byte('c')
 local clock = now_us()
-local now_version, NO_OPTIONS = struct.pack('>I8', clock), {0, 0}
-local has_version = mode == 'item'
-local default_version = has_version and fetch_version or now_version
+local NO_VERSION, NO_OPTIONS = string.rep('\0', 8), {0, 0}
+local is_item = mode == 'item'
+local default_version = is_item and fetch_version or struct.pack('>I8', clock)
 local arrival = clock
 
 -- What a job counted for will not settle any more.
@@ -81,7 +81,7 @@ local function deduplicate(id, version, value, options)
         end
         if lives and keep_last and is_active(head) then -- its worker's settle puts it back, as for any newer version
           redis.call('SET', owner_key, string.sub(head, 1, 11) .. UNTRIED .. string.sub(head, 13, 13) .. version
-            .. string.sub(head, 22) .. string.sub(value, HEAD_LAST + 2 + string.byte(value, HEAD_LAST + 1)))
+            .. string.sub(head, 22) .. string.sub(value, 2 + string.byte(value)))
         end
         return owner
       end
@@ -94,14 +94,17 @@ local function deduplicate(id, version, value, options)
   end
 end
 
--- Priority and group of a value's extras.
+-- Priority and group of a value's extras. Items of a feed have the same ones.
+local known_extras, known_priority, known_group = '\0', 0, ''
 local function extras_of(value)
-  local length = string.byte(value, HEAD_LAST + 1)
-  if length == 0 then
-    return 0, ''
+  local bytes = string.sub(value, 1, 1 + string.byte(value))
+  if bytes ~= known_extras then
+    known_extras, known_priority, known_group = bytes, 0, ''
+    if #bytes > 1 then
+      known_priority, known_group = struct.unpack('>I4', string.sub(bytes, 2, 5)), string.sub(bytes, 6)
+    end
   end
-  return struct.unpack('>I4', string.sub(value, HEAD_LAST + 2, HEAD_LAST + 5)),
-    string.sub(value, HEAD_LAST + 6, HEAD_LAST + 1 + length)
+  return known_priority, known_group
 end
 
 -- What becomes of a job whose key is there already, or which has options: the table above. Returns E, C, D or X; T where
@@ -127,20 +130,41 @@ local function judge(head, err, id, version, unversioned)
   return is_newer_one and 'C' or 'D'
 end
 
+-- What stands in a head behind place and entry, of a job that is new.
+local function rest_of_head(attempts, version)
+  return string.char(attempts) .. '\0' .. version .. import
+end
+local NEW_REST = rest_of_head(0, default_version)
+
+-- Most jobs are nowhere yet, and go to the stream: one command finds that out and writes the whole value, and one adds the
+-- entry. Returns whether that was so; else nothing was done. A call that dies between the two leaves a guard without a job.
+local function enqueue_plainly(key, id, value)
+  local ref, entry = next_entry(K.stream)
+  local priority, group = extras_of(value)
+  if not ref or priority > 0 or not has_room(group) or redis.call('SETNX', key, 's' .. ref .. NEW_REST .. value) == 0 then
+    return false
+  end
+  add_next_entry(K.stream, entry, id)
+  join(group)
+  return true
+end
+
 local delays = false
 for i = FIRST_KEY, #KEYS do
   local key, at = KEYS[i], FIRST_ARG + (i - FIRST_KEY) * ARGS
-  local id, value, version, record, options =
-    string.sub(key, ID_AT), ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local unversioned = version == '' and not has_version
-  if version == '' then
-    version = default_version
+  local id, value, said = string.sub(key, ID_AT), ARGV[at], ARGV[at + 1]
+  local version, options, unversioned = default_version, NO_OPTIONS, not is_item
+  if not is_item and said ~= '' then
+    if string.sub(said, 1, 8) ~= NO_VERSION then
+      version, unversioned = string.sub(said, 1, 8), false
+    end
+    if #said > 8 then
+      options = cmsgpack.unpack(string.sub(said, 9))
+    end
   end
   local status, head, err
-  -- Most jobs are nowhere yet: one command finds that out and writes the value. A call that dies behind it leaves a guard
-  -- without a job.
-  local is_written = options == '' and redis.call('SETNX', key, value) == 1
-  if is_written then
+  local is_placed = (is_item or said == '') and enqueue_plainly(key, id, value)
+  if is_placed then
     status = 'E'
   else
     head, err = read_head(key)
@@ -149,7 +173,6 @@ for i = FIRST_KEY, #KEYS do
       notes[#notes + 1] = err
     end
   end
-  options = options ~= '' and cmsgpack.unpack(options) or NO_OPTIONS
 
   local owner = options[3] and (status == 'E' or status == 'T') and deduplicate(id, version, value, options[3])
   if owner then
@@ -166,25 +189,24 @@ for i = FIRST_KEY, #KEYS do
         status = 'E'
       end
     end
-    if not is_written then
-      redis.call('SET', key, value)
-    end
     local front
-    if options[1] > 0 then
+    if is_placed then
+      front = nil
+    elseif options[1] > 0 then
       if not delays then
         delays = true
         note_earliest_due()
       end
       front = 'd' .. NO_ENTRY
       delay(id, math.ceil(clock / 1000) + options[1])
-    elseif string.byte(value, HEAD_LAST + 1) == 0 then
-      front = 's' .. add_entry(K.stream, id)
     else
       local priority, group = extras_of(value)
       arrival = arrival + 1
       front = enter(id, priority, group, arrival)
     end
-    redis.call('SETRANGE', key, '0', front .. string.char(options[2]) .. '\0' .. version .. import)
+    if front then
+      redis.call('SET', key, front .. rest_of_head(options[2], version) .. value)
+    end
     n_enqueued = n_enqueued + 1
     if ALL_EVENTS then
       event('added', id, 'name', options[4] or '')
@@ -196,7 +218,7 @@ for i = FIRST_KEY, #KEYS do
     end
   elseif status == 'C' then
     local front, extra_kept = string.sub(head, 1, 11), string.sub(head, HEAD_LAST + 1)
-    local envelope = string.sub(value, HEAD_LAST + 2 + string.byte(value, HEAD_LAST + 1))
+    local envelope = string.sub(value, 2 + string.byte(value))
     if string.sub(head, 1, 1) == 'd' then
       local priority, group = extras(head)
       redis.call('ZREM', K.delayed, id)
@@ -211,13 +233,13 @@ for i = FIRST_KEY, #KEYS do
     event('duplicated', id)
   end
 
-  if status == 'E' or status == 'C' then
-    count(changes, import, 'open', 1)
-    count(changes, import, (status == 'E' and string.sub(record, 1, 1) ~= 'c') and 'new' or 'changed', 1)
-    records[#records + 1] = string.sub(record, 2)
-  elseif status == 'D' then
-    count(changes, import, 'duplicate', 1)
+  if status == 'D' then
     n_duplicate = n_duplicate + 1
+  elseif is_item and (status == 'E' or status == 'C') then
+    if status == 'E' and string.byte(said) ~= CHANGED then
+      n_new = n_new + 1
+    end
+    records[#records + 1] = string.sub(said, 2)
   end
   statuses[#statuses + 1] = status
 end
@@ -233,5 +255,9 @@ if n_enqueued > 0 then redis.call('HINCRBY', K.meta, 'enqueued', n_enqueued) end
 if n_changed > 0 then redis.call('HINCRBY', K.meta, 'changed', n_changed) end
 if n_duplicate > 0 then redis.call('HINCRBY', K.meta, 'duplicates', n_duplicate) end
 if n_deduplicated > 0 then redis.call('HINCRBY', K.meta, 'deduplicated', n_deduplicated) end
+local n_accepted = n_enqueued + n_changed
+for field, n in pairs({open = n_accepted, new = n_new, changed = n_accepted - n_new, duplicate = n_duplicate}) do
+  if n > 0 then count(changes, import, field, n) end
+end
 apply_counts(changes, IMPORT, K.closing)
 return {table.concat(statuses), unpack(notes)}

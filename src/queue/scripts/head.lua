@@ -7,7 +7,8 @@
 
 local GROUP = 'workers' -- the one consumer group of a work stream
 local HEAD_LAST = 29
-local HEAD_READ = '93' -- far enough for most groups; as text, since Redis turns each number of a call into text first
+local HEAD_READ_LAST = 93 -- far enough for most groups
+local HEAD_READ = tostring(HEAD_READ_LAST) -- Redis turns each number of a call into text first
 local NO_ENTRY = string.rep('\0', 10)
 local NO_IMPORT = string.rep('\0', 8)
 local UNTRIED = '\0' -- attempts of a job that starts afresh
@@ -55,7 +56,7 @@ local function read_head(key)
     return false
   end
   local last = HEAD_LAST + string.byte(head, HEAD_LAST + 1)
-  if last > tonumber(HEAD_READ) then
+  if last > HEAD_READ_LAST then
     head = redis.call('GETRANGE', key, '0', last)
   end
   return #head > last and string.sub(head, 1, last + 1)

@@ -21,22 +21,34 @@ local added_ms, added_seq, added_ms_bytes = {}, {}, {} -- by stream: the entry t
 -- Redis numbers the first entry of a call; the others follow from it, which saves taking each id apart. So whatever else a
 -- call adds to a stream of jobs goes through `add_plain_entry`.
 local SEQ_LAST = 4294967295 -- that a head can hold
-local function add_entry(stream, id)
+
+-- The id that the next entry of this call gets, as the 10 bytes of a head and as text; nil if Redis is to number it.
+local function next_entry(stream)
   local seq = added_seq[stream]
   if seq and seq < SEQ_LAST then
-    seq = seq + 1
-    redis.call('XADD', stream, added_ms[stream] .. '-' .. seq, 'id', id)
-    added_seq[stream] = seq
-    return added_ms_bytes[stream] .. struct.pack('>I4', seq)
+    return added_ms_bytes[stream] .. struct.pack('>I4', seq + 1), added_ms[stream] .. '-' .. seq + 1
   end
-  local entry = redis.call('XADD', stream, '*', 'id', id)
-  local ref = packed(entry)
+end
+
+-- Adds the entry for a job that `next_entry` named.
+local function add_next_entry(stream, entry, id)
+  redis.call('XADD', stream, entry, 'id', id)
+  added_seq[stream] = added_seq[stream] + 1
+end
+
+local function add_entry(stream, id)
+  local ref, entry = next_entry(stream)
+  if ref then
+    add_next_entry(stream, entry, id)
+    return ref
+  end
+  entry = redis.call('XADD', stream, '*', 'id', id)
+  ref = packed(entry)
   if unpacked(ref) ~= entry then
     redis.call('XDEL', stream, entry)
     error('entry id ' .. entry .. ' is beyond what a head can name: a client added an entry with an id of its own')
   end
-  local ms
-  ms, seq = string.match(entry, '^(%d+)-(%d+)$')
+  local ms, seq = string.match(entry, '^(%d+)-(%d+)$')
   added_ms[stream], added_seq[stream], added_ms_bytes[stream] = ms, tonumber(seq), string.sub(ref, 1, 6)
   return ref
 end
@@ -167,14 +179,23 @@ local function park(id, priority, group, arrival)
   return 'g' .. NO_ENTRY
 end
 
--- As `wait`, for a job that has no room in its group yet: where there is none it is parked.
-local function enter(id, priority, group, arrival)
+local function has_room(group)
+  return group == '' or WINDOW == 0 or n_members(group) < WINDOW
+end
+
+-- Takes room in a group, if it is one.
+local function join(group)
   if group ~= '' then
-    if WINDOW > 0 and n_members(group) >= WINDOW then
-      return park(id, priority, group, arrival)
-    end
     members[group] = n_members(group) + 1
   end
+end
+
+-- As `wait`, for a job that has no room in its group yet: where there is none it is parked.
+local function enter(id, priority, group, arrival)
+  if not has_room(group) then
+    return park(id, priority, group, arrival)
+  end
+  join(group)
   return wait(id, priority)
 end
 
