@@ -204,6 +204,11 @@ impl Pipeline {
     /// Works on both queues and records imports until `shutdown`, then ends what is held, as far as `shutdown_timeout`
     /// allows. What waits then, and records of imports that end on the way, are for the next worker.
     pub async fn run(self, shutdown: CancellationToken) -> Ended {
+        // On the heap: the future of a whole process is too large to be moved about.
+        Box::pin(self.work(shutdown)).await
+    }
+
+    async fn work(self, shutdown: CancellationToken) -> Ended {
         let Queues { import, fetch } = self.queues;
         let recorder = Recorder { import_queue: import.clone(), fetch_queue: fetch.clone(), store: self.store.clone() };
         let fetch_feed = FetchFeed {

@@ -263,7 +263,7 @@ mod tests {
         );
         let later = "2026-03-01T13:00:00Z".parse().expect("is a time");
         assert_eq!(auto(Duration::from_hours(1), &quiet, now(), 0.0), Hold::Until(later));
-        let always: String = (0..24).map(|hour| format!("<hour>{hour}</hour>")).collect();
+        let always = (0..24).map(|hour| format!("<hour>{hour}</hour>")).collect::<Vec<_>>().concat();
         assert_eq!(hours(&always), Wishes::default(), "it would never be fetched");
     }
 

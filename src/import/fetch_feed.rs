@@ -87,6 +87,8 @@ enum Content {
     /// With the room that a large feed takes until its items are in the queue.
     Items {
         items: Vec<Item>,
+        /// Whether it is all that the feed shows, so that what is not among them is gone.
+        is_complete: bool,
         validators: Validators,
         room: Room,
     },
@@ -188,8 +190,8 @@ impl FetchFeed {
         let fetch = Fetch { handler: self, feed, address_digest, import, begun: &begun, remember };
         match end.result {
             Ok(Content::NotModified) => fetch.finish_unmodified(end.status, end.moved_to, &end.wishes).await?,
-            Ok(Content::Items { items, validators, room }) => {
-                let content = (items, validators, room);
+            Ok(Content::Items { items, is_complete, validators, room }) => {
+                let content = (items, is_complete, validators, room);
                 fetch.import_items(content, task.force, end.status, end.moved_to, &end.wishes).await?;
             }
             Err(Failure { reason, next }) => {
@@ -276,7 +278,7 @@ impl FetchFeed {
                 })
                 .await;
                 let result = match parsed {
-                    Ok(Ok(items)) => Ok(Content::Items { items, validators, room }),
+                    Ok(Ok(items)) => Ok(Content::Items { items, is_complete: true, validators, room }),
                     Ok(Err(error)) => Err(unreadable(feed, &error)),
                     Err(error) => Err(Failure { reason: format!("the parser failed: {error}"), next: Next::Fail }),
                 };
@@ -301,6 +303,11 @@ fn unreadable(feed: &Feed, error: &ParseError) -> Failure {
     Failure { reason: format!("feed {} cannot be read: {}", feed.name, chain(error)), next: Next::Fail }
 }
 
+/// What stands between a feed and its schedule after a fetch that did not fail; `interval` is that of `"auto"`.
+fn hold_after(interval: Option<Duration>, wishes: &Wishes) -> Hold {
+    interval.map_or(Hold::None, |interval| pace::auto(interval, wishes, Timestamp::now(), fastrand::f64()))
+}
+
 /// One fetch that has begun.
 struct Fetch<'a> {
     handler: &'a FetchFeed,
@@ -315,13 +322,13 @@ struct Fetch<'a> {
 impl Fetch<'_> {
     async fn import_items(
         &self,
-        content: (Vec<Item>, Validators, Room),
+        content: (Vec<Item>, bool, Validators, Room),
         force: bool,
         status: Option<u16>,
         moved_to: Option<String>,
         wishes: &Wishes,
     ) -> Result<(), QueueError> {
-        let (items, validators, room) = content;
+        let (items, is_complete, validators, room) = content;
         let n_items = items.len();
         let map = SeenMap::decode(Some(&self.begun.seen));
         let everything = force || self.begun.may_have_lost_items();
@@ -353,7 +360,7 @@ impl Fetch<'_> {
             return Ok(());
         }
         let interval = self.interval_after(taken.accepted > 0);
-        let hold = self.hold_after(interval, wishes);
+        let hold = hold_after(interval, wishes);
         let leaving = Leaving {
             queue: &self.handler.import_queue,
             store: &self.handler.store,
@@ -361,12 +368,13 @@ impl Fetch<'_> {
             feed: self.feed,
             version: self.begun.version.0,
         };
-        let shown_elsewhere = leaving.leave(&map.dropped(&taken.shown, true)).await?;
+        let shown_elsewhere = leaving.leave(&map.dropped(&taken.shown, is_complete)).await?;
+        let may_drop = is_complete && shown_elsewhere.is_some();
         let finished = FinishedFetch {
             hold: hold.to_string(),
             interval,
             seen_bytes: self.begun.seen.len() + seen::RECORD_BYTES * taken.accepted,
-            seen: Some(map.compact(&taken.shown, shown_elsewhere.is_some(), self.begun.version.0)),
+            seen: Some(map.compact(&taken.shown, may_drop, self.begun.version.0)),
             losses: Some(self.begun.losses),
             // Hidden behind a 304, what was refused would not even be tried again.
             validators: if taken.refused.is_empty() {
@@ -402,7 +410,7 @@ impl Fetch<'_> {
         let items = SeenMap::decode(Some(&self.begun.seen)).shown_last();
         let moved = Some(moved_to.as_deref().unwrap_or_default());
         let interval = self.interval_after(false);
-        let hold = self.hold_after(interval, wishes);
+        let hold = hold_after(interval, wishes);
         let finished = FinishedFetch { moved_to: moved, items, hold: hold.to_string(), interval, ..self.finished() };
         let counts = self.handler.import_queue.finish_fetch(&finished).await?;
         self.log(counts, status);
@@ -438,11 +446,6 @@ impl Fetch<'_> {
     fn interval_after(&self, has_news: bool) -> Option<Duration> {
         let is_auto = self.feed.schedule.as_ref().is_some_and(Schedule::is_auto);
         is_auto.then(|| pace::interval_after(self.begun.feed.interval, has_news))
-    }
-
-    /// What stands between the feed and its schedule after a fetch that did not fail.
-    fn hold_after(&self, interval: Option<Duration>, wishes: &Wishes) -> Hold {
-        interval.map_or(Hold::None, |interval| pace::auto(interval, wishes, Timestamp::now(), fastrand::f64()))
     }
 
     /// Moves the feed's slot, if it is not that of its schedule, or was not.

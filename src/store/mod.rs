@@ -23,6 +23,7 @@ use mongodb::{
     options::{Acknowledgment, ClientOptions, ReadConcern, WriteConcern},
 };
 
+pub mod adopting;
 pub mod documents;
 pub mod error;
 pub mod feeds;
@@ -30,7 +31,6 @@ pub mod imports;
 pub mod indexes;
 pub mod subscriptions;
 
-pub mod adopting;
 mod dates;
 mod encode;
 mod leaving;
