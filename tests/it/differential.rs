@@ -237,7 +237,8 @@ impl Pair {
     async fn stall(&mut self, jobs: &[String]) {
         for job in jobs {
             self.bull.call(&json!({"do": "abandon", "queue": self.name, "id": job}));
-            let worker = self.held.remove(job).unwrap().worker;
+            // Its handler waits for the word to the end.
+            let HeldJob { decide: _decide, worker } = self.held.remove(job).unwrap();
             let consumer = worker.consumer.clone();
             worker.crash().await;
             let head = self.ours(job).await.unwrap().job.head;

@@ -218,6 +218,8 @@ async fn two_workers_and_many_fetches_at_once_store_every_item_once() {
     }
     mill.through(&queues).await;
     mill.fetch_wait(&["--all"]).await;
+    // An import leaves Redis only after its record can be read.
+    mill.through(&queues).await;
     mill.assert_clean(&queues, 2100).await;
     let found = mill.documents().await.find(doc! { "title": { "$regex": "edited" } }).await.unwrap();
     let edited: Vec<Document> = futures_util::TryStreamExt::try_collect(found).await.unwrap();

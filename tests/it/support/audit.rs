@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use feedmill::{
     job::{EntryId, Head, ImportId, JobId, Place},
-    queue::{GROUP, Queue},
+    queue::{GROUP, Keys, Queue},
 };
 use redis::{
     AsyncCommands, FromRedisValue,
@@ -84,13 +84,7 @@ impl Picture {
             };
             guards.insert(id, head);
         }
-        let mut imports = HashMap::new();
-        for key in scan(&mut redis, keys.import_prefix()).await {
-            let id = String::from_utf8(key[keys.import_prefix().len()..].to_vec()).unwrap();
-            let fields: HashMap<String, Vec<u8>> = redis.hgetall(&key).await.unwrap();
-            let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-            imports.insert(id, fields.into_iter().map(|(name, value)| (name, text(value))).collect());
-        }
+        let (imports, [open_imports, closing_imports]) = imports(&mut redis, keys).await;
         let gate: Option<String> = redis.hget(keys.meta(), "gate").await.unwrap();
         let n_parked: Option<i64> = redis.hget(keys.meta(), "parked").await.unwrap();
         let groups: Result<StreamInfoGroupsReply, _> = redis.xinfo_groups(keys.stream()).await;
@@ -120,9 +114,35 @@ impl Picture {
             dead: named(&mut redis, keys.dead()).await,
             failures: all(redis.hkeys(keys.failures()).await),
             imports,
-            open_imports: all(redis.zrange(keys.imports(), 0, -1).await),
-            closing_imports: all(redis.zrange(keys.closing_imports(), 0, -1).await),
+            open_imports,
+            closing_imports,
         }
+    }
+}
+
+/// The hashes of the imports in Redis, and the members of the zsets of open and of closing ones. A recorder that lets go of an
+/// import meanwhile takes it out of both at once, so what the zsets hold before and after belongs to the hashes in between.
+async fn imports(
+    redis: &mut MultiplexedConnection,
+    keys: &Keys,
+) -> (HashMap<String, HashMap<String, String>>, [HashSet<String>; 2]) {
+    let mut before = None;
+    loop {
+        let mut hashes = HashMap::new();
+        for key in scan(redis, keys.import_prefix()).await {
+            let id = String::from_utf8(key[keys.import_prefix().len()..].to_vec()).unwrap();
+            let fields: HashMap<String, Vec<u8>> = redis.hgetall(&key).await.unwrap();
+            let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+            if !fields.is_empty() {
+                hashes.insert(id, fields.into_iter().map(|(name, value)| (name, text(value))).collect());
+            }
+        }
+        let zsets =
+            [all(redis.zrange(keys.imports(), 0, -1).await), all(redis.zrange(keys.closing_imports(), 0, -1).await)];
+        if before.as_ref() == Some(&zsets) {
+            return (hashes, zsets);
+        }
+        before = Some(zsets);
     }
 }
 
