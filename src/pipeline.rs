@@ -115,7 +115,17 @@ impl Queues {
 pub async fn open_store(config: &Config) -> Result<Store, StoreError> {
     let store = Store::connect(config.mongodb.uri.expose(), &config.mongodb.database).await?;
     store.ensure_indexes().await?;
+    store.ensure_documents_keep(config.mongodb.documents_keep).await?;
     Ok(store)
+}
+
+/// The feeds of the configuration and the subscriptions of the store.
+///
+/// # Errors
+/// [`PipelineError`].
+pub async fn all_feeds(config: &Config, store: &Store) -> Result<ConfiguredFeeds, PipelineError> {
+    let grouping = grouping(&config.fetch_queue);
+    Ok(ConfiguredFeeds::with_subscriptions(feeds(config)?, store.clone(), grouping).await?)
 }
 
 /// The feeds of the configuration, by name.
@@ -133,8 +143,11 @@ pub fn feeds(config: &Config) -> Result<Feeds, PipelineError> {
             url: feed.url.clone(),
             source: feed.source.clone(),
             headers: feed.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
+            credentials: feed.credentials.clone(),
+            proxy: feed.proxy.clone(),
             schedule,
             allow_private: feed.allow_private,
+            on_leave: feed.on_leave,
             spread: feed.spread,
         };
         if let Some(grouping) = grouping(&config.fetch_queue) {
@@ -147,24 +160,26 @@ pub fn feeds(config: &Config) -> Result<Feeds, PipelineError> {
 }
 
 impl Pipeline {
+    /// Fetches with this from now on.
+    #[must_use]
+    pub fn with_fetcher(self, fetcher: Fetcher) -> Self {
+        Self { fetcher, ..self }
+    }
+
     /// Connects to everything.
     ///
     /// # Errors
     /// [`PipelineError`]; the text names what cannot be reached and what to do.
     pub async fn connect(config: &Config) -> Result<Self, PipelineError> {
-        let feeds = ConfiguredFeeds::new(feeds(config)?);
-        let fetcher = Fetcher::new(FetchLimits {
-            connect_timeout: config.fetch.connect_timeout,
-            total_timeout: config.fetch.timeout,
-            redirects_max: config.fetch.redirects_max,
-            body_max_bytes: config.fetch.body_max_bytes,
-            user_agent: config.fetch.user_agent.clone(),
-        })?;
+        // What is wrong with the configuration is said before anything is connected to.
+        feeds(config)?;
+        let fetcher = Fetcher::new(fetch_limits(config))?;
         let queues = Queues::open(config).await?;
         for warning in queues.import.redis().settings_warnings().await {
             tracing::warn!("{warning}");
         }
         let store = open_store(config).await?;
+        let feeds = all_feeds(config, &store).await?;
         Ok(Self {
             queues,
             store,
@@ -182,20 +197,27 @@ impl Pipeline {
 
     /// What fires the schedules of the feeds.
     pub fn scheduler(&self) -> Scheduler {
-        Scheduler { fetch_queue: self.queues.fetch.clone(), feeds: self.feeds.clone() }
+        let Queues { import, fetch } = self.queues.clone();
+        Scheduler { fetch_queue: fetch, import_queue: import, feeds: self.feeds.clone() }
     }
 
     /// Works on both queues and records imports until `shutdown`, then ends what is held, as far as `shutdown_timeout`
     /// allows. What waits then, and records of imports that end on the way, are for the next worker.
     pub async fn run(self, shutdown: CancellationToken) -> Ended {
+        // On the heap: the future of a whole process is too large to be moved about.
+        Box::pin(self.work(shutdown)).await
+    }
+
+    async fn work(self, shutdown: CancellationToken) -> Ended {
         let Queues { import, fetch } = self.queues;
         let recorder = Recorder { import_queue: import.clone(), fetch_queue: fetch.clone(), store: self.store.clone() };
         let fetch_feed = FetchFeed {
-            feeds: self.feeds,
+            feeds: self.feeds.clone(),
             fetcher: self.fetcher,
             import_queue: import.clone(),
             grouping: self.grouping,
-            queue_by_host: self.is_fetched_by_host.then(|| fetch.clone()),
+            fetch_queue: fetch.clone(),
+            is_fetched_by_host: self.is_fetched_by_host,
             store: self.store.clone(),
             attempts: self.fetch_options.attempts,
             remember: self.remember,
@@ -208,12 +230,26 @@ impl Pipeline {
         let store_items = StoreItems::new(self.store, self.payload_max_bytes, self.grouping);
         let storing = Worker::new(import, store_items, self.import_options).followed_by(&self.pulse);
         let beat = self.pulse.follow("recorder of imports");
-        let (fetched, stored, ()) = tokio::join!(
+        let (fetched, stored, (), ()) = tokio::join!(
             fetching.run(shutdown.clone()),
             storing.run(shutdown.clone()),
-            recorder.run(shutdown.clone(), beat)
+            recorder.run(shutdown.clone(), beat),
+            self.feeds.run(shutdown.clone())
         );
         Ended { given_back: fetched.given_back + stored.given_back }
+    }
+}
+
+/// The limits of fetches as the configuration has them.
+pub fn fetch_limits(config: &Config) -> FetchLimits {
+    FetchLimits {
+        connect_timeout: config.fetch.connect_timeout,
+        total_timeout: config.fetch.timeout,
+        redirects_max: config.fetch.redirects_max,
+        body_max_bytes: config.fetch.body_max_bytes,
+        user_agent: config.fetch.user_agent.clone(),
+        networks: config.fetch.allow_networks.clone(),
+        proxy: config.fetch.proxy.clone(),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::import::{
     ConfiguredFeeds, FetchTask, Scheduler, StartRequest, Started, find_import, import_json, start, start_due,
 };
 use crate::job::{ImportId, JobId};
-use crate::pipeline::{Pipeline, Queues, feeds};
+use crate::pipeline::{Pipeline, Queues, all_feeds, feeds, open_store};
 use crate::queue::Queue;
 use crate::shutdown;
 use crate::store::imports::{ImportRecord, ImportStatus};
@@ -65,10 +65,18 @@ pub(super) struct FetchArgs {
 
 pub(super) async fn run(globals: &Globals, args: FetchArgs) -> anyhow::Result<ExitCode> {
     let config = globals.load(None)?;
-    let configured = feeds(&config)?;
+    let own = feeds(&config)?;
     if args.feeds.is_empty() && !args.all && !args.due {
         return Err(UsageError("which feeds? Name them, or say --all or --due".to_owned()).into());
     }
+    // Without subscriptions MongoDB need not be asked.
+    let is_of_the_file = !args.feeds.is_empty() && args.feeds.iter().all(|name| own.contains_key(name));
+    let all = if is_of_the_file {
+        ConfiguredFeeds::new(own)
+    } else {
+        all_feeds(&config, &open_store(&config).await?).await?
+    };
+    let configured = all.current();
     let mut wanted: Vec<Arc<Feed>> = Vec::new();
     if args.feeds.is_empty() {
         wanted.extend(configured.values().cloned());
@@ -80,7 +88,10 @@ pub(super) async fn run(globals: &Globals, args: FetchArgs) -> anyhow::Result<Ex
     }
     if wanted.is_empty() {
         let file = config.file.as_ref().map_or_else(|| "streams.toml".to_owned(), |file| file.display().to_string());
-        return Err(UsageError(format!("there is no feed to fetch; add a [[feed]] to {file}")).into());
+        return Err(UsageError(format!(
+            "there is no feed to fetch; add a [[feed]] to {file}, or run `feedmill feeds add URL`"
+        ))
+        .into());
     }
     // With --wait a worker may have to run here; everything is connected before anything is started.
     let pipeline = if args.wait { Some(Pipeline::connect(&config).await?) } else { None };
@@ -90,7 +101,8 @@ pub(super) async fn run(globals: &Globals, args: FetchArgs) -> anyhow::Result<Ex
     };
     let request = StartRequest { run: String::new(), asked: !args.due || args.wait, force: args.force };
     let started = if args.due {
-        let scheduler = Scheduler { fetch_queue: queues.fetch.clone(), feeds: ConfiguredFeeds::new(configured) };
+        let Queues { import, fetch } = queues.clone();
+        let scheduler = Scheduler { fetch_queue: fetch, import_queue: import, feeds: all };
         start_due(&queues.import, &scheduler, &request).await?
     } else {
         start(&queues.import, &queues.fetch, wanted.iter().map(|feed| &**feed), &request).await?

@@ -5,6 +5,8 @@
 mod bench;
 mod config;
 mod demo;
+mod doctor;
+mod feeds;
 mod fetch;
 mod import;
 mod limit;
@@ -86,6 +88,9 @@ enum Command {
     Schedule(schedule::ScheduleArgs),
     Fetch(fetch::FetchArgs),
     Parse(parse::ParseArgs),
+    /// Look at feeds, and subscribe to them
+    #[command(subcommand)]
+    Feeds(feeds::FeedsCommand),
     /// Look at imports
     #[command(subcommand)]
     Import(import::ImportCommand),
@@ -102,6 +107,7 @@ enum Command {
     /// Look at and check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    Doctor(doctor::DoctorArgs),
     Bench(bench::BenchArgs),
     /// Serve and generate feeds to try feedmill on
     #[command(subcommand)]
@@ -139,12 +145,14 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Schedule(args) => schedule::run(&globals, args).await,
         Command::Fetch(args) => fetch::run(&globals, args).await,
         Command::Parse(args) => Ok(parse::run(&args)),
+        Command::Feeds(command) => feeds::run(&globals, command).await,
         Command::Import(command) => import::run(&globals, command).await,
         Command::Queue(command) => queue::run(&globals, command).await,
         Command::Workers(args) => workers::run(&globals, args).await,
         Command::Schedulers(command) => schedulers::run(&globals, command).await,
         Command::Migrate(command) => migrate::run(&globals, command).await,
         Command::Config(command) => config::run(&globals, command),
+        Command::Doctor(args) => doctor::run(&globals, &args).await,
         Command::Bench(args) => bench::run(&globals, args).await,
         Command::Demo(command) => demo::run(command).await,
     }

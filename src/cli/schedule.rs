@@ -7,8 +7,8 @@ use clap::Args;
 
 use super::reload::Hangup;
 use super::{Globals, export_metrics};
-use crate::import::{ConfiguredFeeds, Scheduler};
-use crate::pipeline::{Queues, feeds};
+use crate::import::Scheduler;
+use crate::pipeline::{Queues, all_feeds, open_store};
 use crate::pulse::Beat;
 use crate::shutdown;
 use crate::worker::ScheduleLoop;
@@ -29,11 +29,13 @@ pub(super) async fn run(globals: &Globals, _args: ScheduleArgs) -> anyhow::Resul
     let hangup = Hangup::listen().context("cannot handle signals")?;
     let config = globals.load(None)?;
     let _metrics = export_metrics(&config).await?;
-    let feeds = ConfiguredFeeds::new(feeds(&config)?);
     let queues = Queues::open(&config).await?;
+    let feeds = all_feeds(&config, &open_store(&config).await?).await?;
     hangup.handle(globals, &feeds, &shutdown);
     tokio::join!(
-        Scheduler { fetch_queue: queues.fetch, feeds }.run(shutdown.clone(), Beat::default()),
+        feeds.clone().run(shutdown.clone()),
+        Scheduler { fetch_queue: queues.fetch, import_queue: queues.import.clone(), feeds }
+            .run(shutdown.clone(), Beat::default()),
         ScheduleLoop::new(queues.import).run(shutdown, Beat::default()),
     );
     Ok(ExitCode::SUCCESS)

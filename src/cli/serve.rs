@@ -9,10 +9,9 @@ use clap::Args;
 use super::Globals;
 use super::reload::Hangup;
 use crate::http::{self, App};
-use crate::import::ConfiguredFeeds;
 use crate::metrics;
 use crate::metrics::queues::QueueReadings;
-use crate::pipeline::{Queues, feeds, open_store};
+use crate::pipeline::{Queues, all_feeds, open_store};
 use crate::pulse::Pulse;
 use crate::shutdown;
 
@@ -36,16 +35,16 @@ pub(super) async fn run(globals: &Globals, args: ServeArgs) -> anyhow::Result<Ex
     let hangup = Hangup::listen().context("cannot handle signals")?;
     let config = globals.load(None)?;
     let listener = http::bind(args.listen.unwrap_or(config.http.listen), config.http.token.as_ref()).await?;
-    let feeds = ConfiguredFeeds::new(feeds(&config)?);
-    hangup.handle(globals, &feeds, &shutdown);
     let queues = Queues::open(&config).await?;
     for warning in queues.import.redis().settings_warnings().await {
         tracing::warn!("{warning}");
     }
     let store = open_store(&config).await?;
+    let feeds = all_feeds(&config, &store).await?;
+    hangup.handle(globals, &feeds, &shutdown);
     let readings = QueueReadings::new([queues.import.clone(), queues.fetch.clone()]);
     let exported = metrics::record()?.with_queues(readings);
-    let app = App::new(queues, store, feeds, Pulse::default(), config.http.token).with_metrics(exported);
-    http::serve(listener, app, shutdown).await;
+    let app = App::new(queues, store, feeds.clone(), Pulse::default(), config.http.token).with_metrics(exported);
+    tokio::join!(http::serve(listener, app, shutdown.clone()), feeds.run(shutdown));
     Ok(ExitCode::SUCCESS)
 }

@@ -29,6 +29,8 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 use url::Url;
 
+use crate::feed::OnLeave;
+use crate::feed::fetch::{Credentials, Networks, Proxy};
 pub use crate::secret::{MongoUri, RedisUrl, Secret};
 
 pub use self::{
@@ -76,6 +78,8 @@ pub struct MongoConfig {
     pub uri: MongoUri,
     /// Database of the collections.
     pub database: String,
+    /// How long documents are kept after their item left its feed; `None` is for ever.
+    pub documents_keep: Option<Duration>,
 }
 
 /// `[http]` and the access token.
@@ -102,6 +106,10 @@ pub struct FetchConfig {
     pub redirects_max: usize,
     /// A valid header value, with the version filled in.
     pub user_agent: String,
+    /// The way to servers, for feeds that say nothing of it.
+    pub proxy: Proxy,
+    /// Private networks that every feed may be on.
+    pub allow_networks: Networks,
 }
 
 /// `[stream.<queue>]`: how one queue runs.
@@ -242,6 +250,12 @@ pub struct FeedConfig {
     pub spread: Duration,
     /// Sent with every fetch; names and values are valid in HTTP.
     pub headers: BTreeMap<String, Secret>,
+    /// The user or the token it is fetched with.
+    pub credentials: Option<Credentials>,
+    /// The way to its server; `None` is that of `[fetch]`.
+    pub proxy: Option<Proxy>,
+    /// What becomes of the documents of items that leave.
+    pub on_leave: OnLeave,
     /// Whether the feed may be on a private network.
     pub allow_private: bool,
 }
@@ -257,6 +271,9 @@ impl fmt::Debug for FeedConfig {
             .field("timezone", &self.timezone)
             .field("spread", &self.spread)
             .field("headers", &self.headers)
+            .field("credentials", &self.credentials)
+            .field("proxy", &self.proxy)
+            .field("on_leave", &self.on_leave)
             .field("allow_private", &self.allow_private)
             .finish()
     }

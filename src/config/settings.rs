@@ -306,10 +306,10 @@ impl<'a> Section<'a> {
 /// The value as it stands in TOML, on one line, cut, and without secrets. `None` for what may hold any of them.
 fn quote(path: &str, key: &str, node: &Node) -> Option<String> {
     let value = match (path, key, node.to_value()) {
-        ("", ..) | (_, "headers", _) => return None,
+        ("", ..) | (_, "headers" | "auth", _) => return None,
         ("redis" | "mongodb", "url" | "uri", Value::String(url)) => Value::String(secret::mask_connection(&url)),
-        (_, "url" | "source", Value::String(url)) => Value::String(secret::mask_url(&url)),
-        (_, "url" | "uri" | "source", _) => Value::String(MASK.to_owned()),
+        (_, "url" | "source" | "proxy", Value::String(url)) => Value::String(secret::mask_url(&url)),
+        (_, "url" | "uri" | "source" | "proxy", _) => Value::String(MASK.to_owned()),
         (.., value) => value,
     };
     let quoted = value.to_string().replace('\n', "\\n");

@@ -35,6 +35,7 @@ impl Effective {
         for feed in &mut feeds {
             mask_text(feed, "url", secret::mask_url);
             mask_text(feed, "source", secret::mask_url);
+            mask_text(feed, "proxy", secret::mask_url);
             if let Some(Node::Table(headers)) = feed.node_mut("headers") {
                 for (name, node) in &mut headers.entries {
                     if let Node::Value { value, .. } = node
@@ -49,6 +50,9 @@ impl Effective {
             if let Some(Node::Table(section)) = settings.node_mut(section) {
                 mask_text(section, key, secret::mask_connection);
             }
+        }
+        if let Some(Node::Table(fetch)) = settings.node_mut("fetch") {
+            mask_text(fetch, "proxy", secret::mask_url);
         }
         Self { sections: settings, queues, feeds, has_token }
     }

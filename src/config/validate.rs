@@ -15,6 +15,8 @@ use reqwest::header::{HeaderName, HeaderValue};
 use toml::Value;
 use url::Url;
 
+use crate::feed::OnLeave;
+use crate::feed::fetch::{Credentials, Kept, Network, Networks, Proxy};
 use crate::feed::schedule::{Schedule, ScheduleError};
 
 use super::{
@@ -48,9 +50,6 @@ const SPREAD: Duration = Duration::from_mins(1);
 /// Headers that are ours to send. A conditional one from the file would make every fetch a 304, and items be missed.
 const OWN_HEADERS: [&str; 6] =
     ["accept-encoding", "connection", "content-length", "host", "if-modified-since", "if-none-match"];
-
-/// Sentence about a value that is known and cannot be had yet.
-const NOT_YET: &str = "is not available in this version";
 
 /// Window of a group that has none: enough of a source's items for several batches of several workers, and one fetch at a
 /// time from a host.
@@ -173,8 +172,12 @@ fn check_mongodb(mut section: Section<'_>) -> Option<MongoConfig> {
         }
         _ => Err(format!("accepted: 1 to {DATABASE_MAX} bytes without space and / \\ . \" $ * < > : | ?")),
     });
+    let documents_keep = section.read("documents_keep", |value| match value {
+        Value::Boolean(false) => Ok(None),
+        _ => units::duration(value, "1h", "3650d").map(Some).map_err(|reason| format!("{reason}, or false")),
+    });
     section.finish();
-    Some(MongoConfig { uri: uri?, database: database? })
+    Some(MongoConfig { uri: uri?, database: database?, documents_keep: documents_keep? })
 }
 
 fn reason_of(error: &mongodb::error::Error) -> String {
@@ -228,6 +231,15 @@ fn check_fetch(mut section: Section<'_>) -> Option<FetchConfig> {
             _ => Err("accepted: a text of visible ASCII characters and spaces, not empty".to_owned()),
         }
     });
+    let proxy = section.read("proxy", proxy);
+    let allow_networks = section.read("allow_networks", |value| {
+        let networks = value.as_array().and_then(|networks| {
+            networks.iter().map(|network| network.as_str()?.parse::<Network>().ok()).collect::<Option<Vec<_>>>()
+        });
+        networks.map(Networks::with).ok_or_else(|| {
+            "accepted: a list of networks such as [\"10.1.0.0/16\", \"fd00:1::/32\"], or single addresses".to_owned()
+        })
+    });
     section.finish();
     Some(FetchConfig {
         timeout: timeout?,
@@ -235,6 +247,16 @@ fn check_fetch(mut section: Section<'_>) -> Option<FetchConfig> {
         body_max_bytes: body_max_bytes?,
         redirects_max: redirects_max?,
         user_agent: user_agent?,
+        proxy: proxy?,
+        allow_networks: allow_networks?,
+    })
+}
+
+fn proxy(value: &Value) -> Read<Proxy> {
+    value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
+        "accepted: \"environment\" (HTTP_PROXY, HTTPS_PROXY, NO_PROXY), \"none\", or the URL of an HTTP proxy such as \
+         \"http://proxy:3128\""
+            .to_owned()
     })
 }
 
@@ -492,6 +514,20 @@ fn check_feed(mut section: Section<'_>, names: &mut HashSet<String>) -> Option<F
     });
     let spread = section.optional("spread", SPREAD, |value| units::duration(value, "0s", "60s"));
     let headers = check_headers(&mut section);
+    let credentials = section.optional("auth", None, |value| credentials(value).map(Some));
+    let has_other = url.as_ref().is_some_and(|(url, _)| !url.username().is_empty())
+        || headers
+            .as_ref()
+            .is_some_and(|headers| headers.keys().any(|name| name.eq_ignore_ascii_case("authorization")));
+    if let Some(Some(_)) = credentials
+        && has_other
+    {
+        section.refuse("auth", "is given beside a user in the url, or a header Authorization; accepted: one of them");
+    }
+    let proxy = section.optional("proxy", None, |value| proxy(value).map(Some));
+    let on_leave = section.optional("on_leave", OnLeave::Keep, |value| {
+        units::one_of(value, &[("keep", OnLeave::Keep), ("mark", OnLeave::Mark), ("delete", OnLeave::Delete)])
+    });
     let allow_private = section.optional("allow_private", false, units::boolean);
     section.finish();
     let (url, text) = url?;
@@ -503,8 +539,31 @@ fn check_feed(mut section: Section<'_>, names: &mut HashSet<String>) -> Option<F
         timezone: timezone?,
         spread: spread?,
         headers: headers?,
+        credentials: credentials?,
+        proxy: proxy?,
+        on_leave: on_leave?,
         allow_private: allow_private?,
     })
+}
+
+fn credentials(value: &Value) -> Read<Credentials> {
+    const ACCEPTED: &str = "accepted: { user = \"ada\", password_env = \"NAME\" } or { bearer_env = \"NAME\" }, or the \
+                            same with password_file or bearer_file and the path of a file";
+    let table = value.as_table().ok_or(ACCEPTED)?;
+    let text = |key: &str| table.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let kept = |env: &str, file: &str| match (text(env), text(file)) {
+        (Some(name), None) => Some(Kept::Env(name.to_owned())),
+        (None, Some(path)) => Some(Kept::File(PathBuf::from(path))),
+        _ => None,
+    };
+    let credentials = match (text("user"), kept("password_env", "password_file"), kept("bearer_env", "bearer_file")) {
+        (Some(user), Some(password), None) if table.len() == 2 && !user.contains(':') => {
+            Some(Credentials::Basic { user: user.to_owned(), password })
+        }
+        (None, None, Some(token)) if table.len() == 1 => Some(Credentials::Bearer(token)),
+        _ => None,
+    };
+    Ok(credentials.ok_or(ACCEPTED)?)
 }
 
 fn check_headers(section: &mut Section<'_>) -> Option<BTreeMap<String, Secret>> {
@@ -527,12 +586,9 @@ fn check_headers(section: &mut Section<'_>) -> Option<BTreeMap<String, Secret>> 
     })
 }
 
-/// Checks that a schedule can be read. `"auto"` can, but nothing learns from it yet.
+/// Checks that a schedule can be read.
 fn check_schedule(schedule: &str, timezone: Option<&str>) -> Read<()> {
-    const ACCEPTED: &str = "accepted: a cron pattern such as \"*/15 * * * *\", or \"every 15m\"";
-    if schedule == "auto" {
-        return Err(format!("{NOT_YET}; {ACCEPTED}"));
-    }
+    const ACCEPTED: &str = "accepted: a cron pattern such as \"*/15 * * * *\", \"every 15m\", or \"auto\"";
     Schedule::parse(schedule, timezone).map(|_| ()).map_err(|error| match error {
         ScheduleError::Never { .. } => format!("is never due; {ACCEPTED}"),
         _ => format!("is not a schedule; {ACCEPTED}"),

@@ -17,10 +17,14 @@ use jiff::tz::TimeZone;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Feed;
+use super::pace::Hold;
 use crate::schedule::{Repeat, RepeatError};
 
-/// The interval of `"auto"` until it follows how often a feed changes.
+/// The interval of `"auto"` until it follows how often a feed changes ([`super::pace`]).
 pub const AUTO_INTERVAL: Duration = Duration::from_mins(30);
+
+/// The schedule that follows how often a feed changes.
+pub const AUTO: &str = "auto";
 
 /// Shortest interval of `"every …"`: slots are whole seconds.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -97,7 +101,7 @@ impl Schedule {
         let every = |interval| {
             Repeat::every(interval, Duration::ZERO).map_err(|_| ScheduleError::IntervalTooFine { value: value() })
         };
-        let repeat = if trimmed == "auto" {
+        let repeat = if trimmed == AUTO {
             every(AUTO_INTERVAL)?
         } else if let Some(interval) = trimmed.strip_prefix("every ") {
             let interval = humantime::parse_duration(interval.trim())
@@ -114,6 +118,11 @@ impl Schedule {
             })?
         };
         Ok(Self { text: trimmed.to_owned(), repeat })
+    }
+
+    /// Whether it follows how often the feed changes.
+    pub fn is_auto(&self) -> bool {
+        self.text == AUTO
     }
 
     /// The first slot after `at`; `None` when the calendar ends before it.
@@ -160,6 +169,19 @@ impl Feed {
         self.slot_after(before).filter(|slot| slot.due_at == due_at)
     }
 
+    /// When it is due next after `at`, with what stands between it and its schedule; `None` if it is not scheduled.
+    ///
+    /// A hold that ends later lets the first slot pass that is due after it; with `"auto"` its end is the slot.
+    pub fn due_after(&self, at: Timestamp, hold: Hold) -> Option<Timestamp> {
+        let schedule = self.schedule.as_ref()?;
+        match hold {
+            Hold::Stopped => None,
+            Hold::Until(end) if end > at && schedule.is_auto() => Some(end),
+            Hold::Until(end) if end > at => self.slot_after(end).map(|slot| slot.due_at),
+            Hold::Until(_) | Hold::None => self.slot_after(at).map(|slot| slot.due_at),
+        }
+    }
+
     /// The feed's own place in a span, in whole milliseconds.
     fn delay_below(&self, span: Duration) -> Duration {
         let place = u128::from(xxh3_64(self.name.as_bytes()));
@@ -189,7 +211,8 @@ mod tests {
 
     use jiff::{SignedDuration, Timestamp};
 
-    use super::{Feed, Schedule};
+    use super::{Feed, Hold, Schedule};
+    use crate::feed::OnLeave;
 
     fn at(text: &str) -> Timestamp {
         text.parse().expect("is a time stamp")
@@ -215,9 +238,12 @@ mod tests {
             name: name.to_owned(),
             url: "https://example.com/feed".parse().expect("is a URL"),
             source: name.to_owned(),
+            credentials: None,
+            proxy: None,
             headers: BTreeMap::new(),
             schedule: Some(Schedule::parse(schedule, None).expect(schedule)),
             allow_private: false,
+            on_leave: OnLeave::Keep,
             spread,
         }
     }
@@ -235,6 +261,22 @@ mod tests {
         assert_eq!(feed.slot_after(first.scheduled_at), Some(first));
         assert_eq!(feed.slot_at(first.due_at), Some(first));
         assert_eq!(feed.slot_at(first.scheduled_at), None);
+    }
+
+    #[test]
+    fn a_hold_lets_slots_pass_and_is_the_slot_of_auto() {
+        let (now, end) = (at("2026-03-01T10:16:00Z"), at("2026-03-01T11:31:07Z"));
+        for (schedule, hold, due) in [
+            ("*/15 * * * *", Hold::None, Some("2026-03-01T10:30:00Z")),
+            ("*/15 * * * *", Hold::Until(end), Some("2026-03-01T11:45:00Z")),
+            ("*/15 * * * *", Hold::Until(now), Some("2026-03-01T10:30:00Z")),
+            ("*/15 * * * *", Hold::Stopped, None),
+            ("auto", Hold::None, Some("2026-03-01T10:30:00Z")),
+            ("auto", Hold::Until(end), Some("2026-03-01T11:31:07Z")),
+            ("auto", Hold::Stopped, None),
+        ] {
+            assert_eq!(feed("jobs", schedule, Duration::ZERO).due_after(now, hold), due.map(at), "{schedule} {hold:?}");
+        }
     }
 
     #[test]

@@ -19,8 +19,8 @@
 //! *Crash:* between the appends and the compaction the map is longer than needed and right. A map that cannot be read
 //! counts as empty: its items are enqueued once more, and the idempotent write makes that harmless.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use tracing::warn;
 use xxhash_rust::xxh3::xxh3_64;
@@ -143,6 +143,24 @@ impl SeenMap {
                 _ => Class::Unchanged,
             },
         }
+    }
+
+    /// The digests of what it knows, in no order.
+    pub fn digests(&self) -> impl Iterator<Item = Digest> {
+        self.items.keys().copied()
+    }
+
+    /// What [`Self::compact`] drops, in the order of the digests.
+    pub fn dropped(&self, shown: &[(Digest, Fingerprint)], complete: bool) -> Vec<Digest> {
+        if !complete || shown.is_empty() {
+            return Vec::new();
+        }
+        let shown: HashSet<Digest> = shown.iter().map(|(digest, _)| *digest).collect();
+        let is_dropped = |digest: &Digest, seen: &Seen| seen.missed + 1 >= MISSED_MAX && !shown.contains(digest);
+        let dropped = self.items.iter().filter(|(digest, seen)| is_dropped(digest, seen));
+        let mut dropped: Vec<Digest> = dropped.map(|(digest, _)| *digest).collect();
+        dropped.sort_unstable();
+        dropped
     }
 
     /// The map to write after a fetch with this `version`.

@@ -63,7 +63,7 @@ pub(super) async fn start(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let wanted = wanted_feeds(&app, &start_body(&headers, body)?)?;
+    let wanted = wanted_feeds(&app, &start_body(&headers, body)?).await?;
     let run = new_run();
     let starting = {
         let (app, run) = (app.clone(), run.clone());
@@ -98,11 +98,15 @@ fn start_body(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Resul
         .map_err(|error| ApiError::BadRequest(format!("not {{\"feeds\": [\"name\", …]}} or nothing: {error}")))
 }
 
-fn wanted_feeds(app: &App, body: &StartBody) -> Result<Vec<Arc<Feed>>, ApiError> {
+async fn wanted_feeds(app: &App, body: &StartBody) -> Result<Vec<Arc<Feed>>, ApiError> {
     let Some(names) = &body.feeds else { return Ok(app.feeds.current().values().cloned().collect()) };
     if names.is_empty() {
         // Whoever computed an empty list does not want all feeds.
         return Err(ApiError::BadRequest("\"feeds\" is empty; leave it out to start all".to_owned()));
+    }
+    if names.iter().any(|name| app.feeds.find(name).is_none()) {
+        // It may have been subscribed to a moment ago.
+        app.feeds.refresh().await.map_err(import::HistoryError::from)?;
     }
     let (mut asked, mut wanted, mut unknown) = (HashSet::new(), Vec::new(), Vec::new());
     for name in names.iter().filter(|name| asked.insert(*name)) {

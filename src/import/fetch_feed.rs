@@ -18,7 +18,9 @@ use tokio::time::Instant;
 use crate::error::chain;
 use crate::feed::Feed;
 use crate::feed::fetch::{FetchError, FetchRequest, Fetched, Fetcher, Next, Room, Validators, shown};
+use crate::feed::pace::{self, Hold, Wishes};
 use crate::feed::parse::{self, Hints, ParseError, Recovery};
+use crate::feed::schedule::Schedule;
 use crate::feed::seen::{self, SeenMap};
 use crate::item::Item;
 use crate::job::{ImportId, Outcome};
@@ -32,6 +34,8 @@ use crate::store::Store;
 use crate::store::feeds::FeedStatus;
 use crate::worker::{Adoption, JobHandler, Outage};
 
+use super::leaving::Leaving;
+use super::scheduler::hold_back;
 use super::take_in::TakeIn;
 use super::{ConfiguredFeeds, FetchTask, Grouping, plain};
 
@@ -54,8 +58,10 @@ pub struct FetchFeed {
     pub import_queue: Queue,
     /// What they are grouped by there.
     pub grouping: Grouping,
-    /// The queue of the fetches, if they are grouped by host: a server that asks for time holds up all of its feeds.
-    pub queue_by_host: Option<Queue>,
+    /// The queue of the fetches, and of the schedules of feeds.
+    pub fetch_queue: Queue,
+    /// Whether fetches are grouped by host: a server that asks for time holds up all of its feeds.
+    pub is_fetched_by_host: bool,
     /// Where the state of feeds is written.
     pub store: Store,
     /// Attempts of a fetch job; the last failed one ends it.
@@ -71,6 +77,8 @@ struct FetchEnd {
     /// HTTP status; `None` without an answer.
     status: Option<u16>,
     moved_to: Option<String>,
+    /// How often its publisher wants to be asked.
+    wishes: Wishes,
     result: Result<Content, Failure>,
 }
 
@@ -103,7 +111,13 @@ impl JobHandler for FetchFeed {
             Err(error) => return Ok(Outcome::Fail(format!("the payload is no fetch task: {error}"))),
         };
         let import = task.import(delivery.lease.version);
-        let Some(feed) = self.feeds.find(&task.feed) else {
+        let mut feed = self.feeds.find(&task.feed);
+        if feed.is_none() {
+            // It may have been subscribed to a moment ago.
+            self.feeds.refresh().await.map_err(|cause| Outage { what: "MongoDB", cause: cause.into() })?;
+            feed = self.feeds.find(&task.feed);
+        }
+        let Some(feed) = feed else {
             let error = format!(
                 "the worker that took it has no feed {:?} in its configuration; workers read theirs when they start, \
                  and on SIGHUP",
@@ -179,21 +193,28 @@ impl FetchFeed {
         end.moved_to = end.moved_to.or_else(|| begun.feed.moved_to.clone());
         let fetch = Fetch { handler: self, feed, address_digest, import, begun: &begun, remember };
         match end.result {
-            Ok(Content::NotModified) => fetch.finish_unmodified(end.status, end.moved_to).await?,
+            Ok(Content::NotModified) => fetch.finish_unmodified(end.status, end.moved_to, &end.wishes).await?,
             Ok(Content::Items(read)) => {
-                fetch.import_items(read, task.force, end.status, end.moved_to).await?;
+                fetch.import_items(read, task.force, end.status, end.moved_to, &end.wishes).await?;
             }
             Err(Failure { reason, next }) => {
-                if let (Next::RetryAfter(wait), Some(queue)) = (&next, &self.queue_by_host) {
+                if let Next::RetryAfter(wait) = next
+                    && self.is_fetched_by_host
+                {
                     tracing::warn!(feed = %feed.name, host = %feed.fetch_group, ?wait, "{reason}: its host is held up");
-                    queue.hold_up_group(&feed.fetch_group, *wait).await?;
+                    self.fetch_queue.hold_up_group(&feed.fetch_group, wait).await?;
                 }
-                if is_last || matches!(next, Next::Fail) {
-                    fetch.finish_failed(&reason, end.status).await?;
+                if is_last || matches!(next, Next::Fail | Next::Stop) {
+                    fetch.finish_failed(&reason, end.status, next).await?;
                 }
                 match next {
                     Next::Retry if !is_last => return Ok(Outcome::Retry(reason)),
                     Next::RetryAfter(wait) if !is_last => return Ok(Outcome::RetryAfter(reason, wait)),
+                    Next::Stop => tracing::warn!(
+                        target: "feedmill::failed_fetch",
+                        feed = %feed.name, import = %import, error = %reason,
+                        "feed {} is gone for good: it is fetched again only when somebody asks for it", feed.name
+                    ),
                     Next::Fail | Next::Retry | Next::RetryAfter(_) => tracing::warn!(
                         target: "feedmill::failed_fetch",
                         feed = %feed.name, import = %import, error = %reason,
@@ -232,13 +253,25 @@ impl FetchFeed {
         } else {
             Validators::default()
         };
-        let request = FetchRequest { url: feed.url.clone(), moved_to, headers: feed.headers.clone(), validators };
+        let request = FetchRequest {
+            url: feed.url.clone(),
+            moved_to,
+            headers: feed.headers.clone(),
+            credentials: feed.credentials.clone(),
+            validators,
+            allow_private: feed.allow_private,
+            proxy: feed.proxy.clone(),
+        };
         let asked_at = Instant::now();
         let end = match self.fetcher.fetch(&request).await {
-            Ok(Fetched::NotModified { moved_to, .. }) => {
-                FetchEnd { status: Some(304), moved_to: moved_to.map(String::from), result: Ok(Content::NotModified) }
-            }
-            Ok(Fetched::Body { bytes, content_type, validators, final_url, moved_to, status }) => {
+            Ok(Fetched::NotModified { moved_to, fresh_for, .. }) => FetchEnd {
+                status: Some(304),
+                moved_to: moved_to.map(String::from),
+                wishes: Wishes::of(&[], fresh_for),
+                result: Ok(Content::NotModified),
+            },
+            Ok(Fetched::Body { bytes, content_type, validators, final_url, moved_to, fresh_for, status }) => {
+                let wishes = Wishes::of(&bytes, fresh_for);
                 // A large document takes a while: not on the threads that everything else runs on.
                 let (source, name) = (feed.source.clone(), feed.name.clone());
                 let room = bytes.room();
@@ -257,7 +290,7 @@ impl FetchFeed {
                     Ok(Err(error)) => Err(unreadable(feed, &error)),
                     Err(error) => Err(Failure { reason: format!("the parser failed: {error}"), next: Next::Fail }),
                 };
-                FetchEnd { status: Some(status), moved_to: moved_to.map(String::from), result }
+                FetchEnd { status: Some(status), moved_to: moved_to.map(String::from), wishes, result }
             }
             Err(error) => FetchEnd {
                 status: match &error {
@@ -265,6 +298,7 @@ impl FetchFeed {
                     _ => None,
                 },
                 moved_to: None,
+                wishes: Wishes::default(),
                 result: Err(Failure { reason: chain(&error), next: error.next() }),
             },
         };
@@ -275,6 +309,11 @@ impl FetchFeed {
 
 fn unreadable(feed: &Feed, error: &ParseError) -> Failure {
     Failure { reason: format!("feed {} cannot be read: {}", feed.name, chain(error)), next: Next::Fail }
+}
+
+/// What stands between a feed and its schedule after a fetch that did not fail; `interval` is that of `"auto"`.
+fn hold_after(interval: Option<Duration>, wishes: &Wishes) -> Hold {
+    interval.map_or(Hold::None, |interval| pace::auto(interval, wishes, Timestamp::now(), fastrand::f64()))
 }
 
 /// One fetch that has begun.
@@ -295,8 +334,11 @@ impl Fetch<'_> {
         force: bool,
         status: Option<u16>,
         moved_to: Option<String>,
+        wishes: &Wishes,
     ) -> Result<(), QueueError> {
         let ReadItems { items, recovered, unreadable_dates, validators, room } = read;
+        // What a mended or empty feed does not show may be there all the same.
+        let is_complete = recovered.is_none() && !items.is_empty();
         let n_items = items.len();
         if let Some(recovered) = &recovered {
             tracing::warn!(
@@ -339,10 +381,22 @@ impl Fetch<'_> {
             );
             return Ok(());
         }
+        let interval = self.interval_after(taken.accepted > 0);
+        let hold = hold_after(interval, wishes);
+        let leaving = Leaving {
+            queue: &self.handler.import_queue,
+            store: &self.handler.store,
+            feeds: &self.handler.feeds,
+            feed: self.feed,
+            version: self.begun.version.0,
+        };
+        let shown_elsewhere = leaving.leave(&map.dropped(&taken.shown, is_complete)).await?;
+        let may_drop = is_complete && shown_elsewhere.is_some();
         let finished = FinishedFetch {
+            hold: hold.to_string(),
+            interval,
             seen_bytes: self.begun.seen.len() + seen::RECORD_BYTES * taken.accepted,
-            // What a mended or empty feed does not show may be there all the same.
-            seen: Some(map.compact(&taken.shown, recovered.is_none() && n_items > 0, self.begun.version.0)),
+            seen: Some(map.compact(&taken.shown, may_drop, self.begun.version.0)),
             losses: Some(self.begun.losses),
             // Hidden behind a 304, what was refused or cut off would not even be tried again.
             validators: if taken.refused.is_empty() && !recovered.as_ref().is_some_and(Recovery::is_cut_off) {
@@ -363,23 +417,37 @@ impl Fetch<'_> {
         };
         let counts = self.handler.import_queue.finish_fetch(&finished).await?;
         self.log(counts, status);
-        self.write_status(status, None, moved_to).await;
+        // The other feed may have dropped them meanwhile, and believed us to show them.
+        leaving.leave(&shown_elsewhere.unwrap_or_default()).await?;
+        self.go_on(hold).await?;
+        self.write_status(status, None, moved_to, hold).await;
         Ok(())
     }
 
-    async fn finish_unmodified(&self, status: Option<u16>, moved_to: Option<String>) -> Result<(), QueueError> {
+    async fn finish_unmodified(
+        &self,
+        status: Option<u16>,
+        moved_to: Option<String>,
+        wishes: &Wishes,
+    ) -> Result<(), QueueError> {
         let items = SeenMap::decode(Some(&self.begun.seen)).shown_last();
         let moved = Some(moved_to.as_deref().unwrap_or_default());
-        let finished = FinishedFetch { moved_to: moved, items, ..self.finished() };
+        let interval = self.interval_after(false);
+        let hold = hold_after(interval, wishes);
+        let finished = FinishedFetch { moved_to: moved, items, hold: hold.to_string(), interval, ..self.finished() };
         let counts = self.handler.import_queue.finish_fetch(&finished).await?;
         self.log(counts, status);
-        self.write_status(status, None, moved_to).await;
+        self.go_on(hold).await?;
+        self.write_status(status, None, moved_to, hold).await;
         Ok(())
     }
 
-    async fn finish_failed(&self, reason: &str, status: Option<u16>) -> Result<(), QueueError> {
+    async fn finish_failed(&self, reason: &str, status: Option<u16>, next: Next) -> Result<(), QueueError> {
+        let failures = self.begun.feed.consecutive_failures.saturating_add(1);
+        let hold = pace::after_failure(next, status, failures, Timestamp::now(), fastrand::f64());
         let finished = FinishedFetch {
-            consecutive_failures: self.begun.feed.consecutive_failures.saturating_add(1),
+            consecutive_failures: failures,
+            hold: hold.to_string(),
             // Where it had moved to may be what fails: the next fetch asks at the configured address again.
             moved_to: Some(""),
             // Those of another address are no good here.
@@ -392,8 +460,23 @@ impl Fetch<'_> {
             ..self.finished()
         };
         self.handler.import_queue.finish_fetch(&finished).await?;
-        self.write_status(status, Some(reason), None).await;
+        self.go_on(hold).await?;
+        self.write_status(status, Some(reason), None, hold).await;
         Ok(())
+    }
+
+    /// The interval of a feed that is fetched as often as it changes.
+    fn interval_after(&self, has_news: bool) -> Option<Duration> {
+        let is_auto = self.feed.schedule.as_ref().is_some_and(Schedule::is_auto);
+        is_auto.then(|| pace::interval_after(self.begun.feed.interval, has_news))
+    }
+
+    /// Moves the feed's slot, if it is not that of its schedule, or was not.
+    async fn go_on(&self, hold: Hold) -> Result<(), QueueError> {
+        if self.feed.schedule.is_none() || (hold == Hold::None && self.begun.feed.hold.is_empty()) {
+            return Ok(());
+        }
+        hold_back(&self.handler.fetch_queue, self.feed, hold).await
     }
 
     /// A fetch that ends without anything new.
@@ -410,6 +493,8 @@ impl Fetch<'_> {
             validators: NewValidators::Keep,
             moved_to: None,
             consecutive_failures: 0,
+            hold: String::new(),
+            interval: None,
             items: 0,
             repeated: 0,
             refused: &[],
@@ -429,7 +514,7 @@ impl Fetch<'_> {
 
     /// Writes the state of the feed to MongoDB, waiting for it a while if need be. If we die before that, the state is
     /// written by the next fetch.
-    async fn write_status(&self, status: Option<u16>, error: Option<&str>, moved_to: Option<String>) {
+    async fn write_status(&self, status: Option<u16>, error: Option<&str>, moved_to: Option<String>, hold: Hold) {
         let now = Timestamp::now();
         let failures = if error.is_some() { self.begun.feed.consecutive_failures.saturating_add(1) } else { 0 };
         let state = FeedStatus {
@@ -438,7 +523,8 @@ impl Fetch<'_> {
             source: self.feed.source.clone(),
             last_status: status,
             last_fetch_at: Some(now),
-            next_fetch_at: self.feed.slot_after(now).map(|slot| slot.due_at),
+            next_fetch_at: self.feed.due_after(now, hold),
+            stopped: hold == Hold::Stopped,
             consecutive_failures: failures,
             last_error: error.map(str::to_owned),
             moved_to: moved_to.filter(|_| error.is_none()).and_then(|url| Some(shown(&url.parse().ok()?))),

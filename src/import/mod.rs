@@ -16,6 +16,7 @@ mod scheduler;
 mod start;
 mod fetch_feed;
 mod take_in;
+mod leaving;
 mod store_items;
 mod record;
 mod history;

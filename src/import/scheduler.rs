@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ConfiguredFeeds, Feeds, FetchTask};
 use crate::feed::Feed;
+use crate::feed::pace::Hold;
 use crate::job::{Envelope, JobId};
 use crate::pulse::Beat;
 use crate::queue::schedulers::{Firing, Rescheduled, Rescheduling, Work};
@@ -40,6 +41,8 @@ const RESTORE_INTERVAL: Duration = Duration::from_mins(1);
 pub struct Scheduler {
     /// Where fetch jobs go, and the schedulers are.
     pub fetch_queue: Queue,
+    /// Where it is remembered what holds feeds back from their schedule.
+    pub import_queue: Queue,
     /// The configured feeds.
     pub feeds: ConfiguredFeeds,
 }
@@ -170,10 +173,11 @@ impl Scheduler {
             others.iter().map(|(id, slot)| Rescheduling { id, believed_ms: Some(*slot), slot_ms: None }).collect();
         let removed = self.fetch_queue.reschedule(&removals).await?.moved;
         let set = self
-            .set_slots(&scheduled, |feed, slot, now| match slot {
+            .set_slots(&scheduled, |feed, hold, slot, now| match slot {
+                _ if hold == Hold::Stopped => None,
                 Some(at) if at <= now => slot,
-                Some(at) if is_next_but_one(feed, at, now) => slot,
-                _ => next_slot_ms(feed, now),
+                Some(at) if !is_held(hold, now) && is_next_but_one(feed, at, now) => slot,
+                _ => held_slot_ms(feed, now, hold),
             })
             .await?;
         Ok(Synced { set, removed })
@@ -181,7 +185,9 @@ impl Scheduler {
 
     /// Adds the schedulers that are missing, with their next slot.
     async fn restore(&self) -> Result<(), QueueError> {
-        let set = self.set_slots(&self.scheduled(), |feed, slot, now| slot.or_else(|| next_slot_ms(feed, now))).await?;
+        let set = self
+            .set_slots(&self.scheduled(), |feed, hold, slot, now| slot.or_else(|| held_slot_ms(feed, now, hold)))
+            .await?;
         if set > 0 {
             tracing::warn!(queue = %self.fetch_queue.name(), set, "{set} feeds were without their scheduler");
         }
@@ -193,14 +199,15 @@ impl Scheduler {
     ///
     /// # Errors
     /// [`QueueError::Redis`]; may be repeated.
-    pub(super) async fn catch_up(&self, import_queue: &Queue) -> Result<(), QueueError> {
+    pub(super) async fn catch_up(&self) -> Result<(), QueueError> {
         let scheduled = self.scheduled();
         let names: Vec<&str> = scheduled.iter().map(|feed| feed.name.as_str()).collect();
-        let last_fetches = import_queue.last_fetches(&names).await?;
+        let last_fetches = self.import_queue.last_fetches(&names).await?;
         let mut last = last_fetches.into_iter().map(|at| at.and_then(|at| Timestamp::try_from(at).ok()));
-        self.set_slots(&scheduled, |feed, slot, now| {
+        self.set_slots(&scheduled, |feed, hold, slot, now| {
             let last = last.next().flatten();
             let is_due = match slot {
+                _ if is_held(hold, now) => false,
                 Some(slot) => slot > now && last.is_none(),
                 None => feed.schedule.as_ref().is_some_and(|schedule| schedule.is_due(last, timestamp(now))),
             };
@@ -229,17 +236,18 @@ impl Scheduler {
         Ok((due.collect(), now_ms))
     }
 
-    /// Gives each feed the slot that `slot` says, from the one it has and the time (ms since 1970).
+    /// Gives each feed the slot that `slot` says, from what holds it back, the slot it has and the time (ms since 1970).
     async fn set_slots(
         &self,
         feeds: &[Arc<Feed>],
-        mut slot: impl FnMut(&Feed, Option<i64>, i64) -> Option<i64>,
+        mut slot: impl FnMut(&Feed, Hold, Option<i64>, i64) -> Option<i64>,
     ) -> Result<usize, QueueError> {
         let names: Vec<&str> = feeds.iter().map(|feed| feed.name.as_str()).collect();
+        let holds = self.import_queue.holds(&names).await?;
         let (slots, now) = self.fetch_queue.scheduler_slots(&names).await?;
         let mut changes = Vec::new();
-        for (feed, believed_ms) in feeds.iter().zip(slots) {
-            let slot_ms = slot(feed, believed_ms, now);
+        for ((feed, hold), believed_ms) in feeds.iter().zip(holds).zip(slots) {
+            let slot_ms = slot(feed, hold.parse().unwrap_or_default(), believed_ms, now);
             if slot_ms != believed_ms {
                 changes.push(Rescheduling { id: &feed.name, believed_ms, slot_ms });
             }
@@ -263,6 +271,32 @@ impl Scheduler {
 /// The first slot after this time, both in ms since 1970.
 fn next_slot_ms(feed: &Feed, after_ms: i64) -> Option<i64> {
     feed.slot_after(timestamp(after_ms)).map(|slot| slot.due_at.as_millisecond())
+}
+
+/// The same, with what holds the feed back.
+fn held_slot_ms(feed: &Feed, after_ms: i64, hold: Hold) -> Option<i64> {
+    feed.due_after(timestamp(after_ms), hold).map(Timestamp::as_millisecond)
+}
+
+fn is_held(hold: Hold, now_ms: i64) -> bool {
+    match hold {
+        Hold::None => false,
+        Hold::Until(end) => end > timestamp(now_ms),
+        Hold::Stopped => true,
+    }
+}
+
+/// Puts the slot of a feed where its fetch says that it is, as far as nobody moves it meanwhile.
+///
+/// *Crash before it:* the slot is that of the schedule, or with `"auto"` of its interval to begin with; the fetch that it
+/// fires puts it right.
+pub(super) async fn hold_back(fetch_queue: &Queue, feed: &Feed, hold: Hold) -> Result<(), QueueError> {
+    let (slots, now) = fetch_queue.scheduler_slots(&[&feed.name]).await?;
+    let (believed_ms, slot_ms) = (slots.first().copied().flatten(), held_slot_ms(feed, now, hold));
+    if believed_ms != slot_ms {
+        fetch_queue.reschedule(&[Rescheduling { id: &feed.name, believed_ms, slot_ms }]).await?;
+    }
+    Ok(())
 }
 
 /// Whether the slot is the one after the next, and the next one may have been fired already: `fetch --due` does not wait

@@ -127,7 +127,7 @@ pub async fn start_due(
     request: &StartRequest,
 ) -> Result<Vec<Started>, StartError> {
     scheduler.sync().await?;
-    scheduler.catch_up(import_queue).await?;
+    scheduler.catch_up().await?;
     let (due, now_ms) = scheduler.due().await?;
     let fetch_queue = &scheduler.fetch_queue;
     let mut started = Vec::with_capacity(due.len());

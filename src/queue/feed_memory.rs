@@ -69,6 +69,12 @@ pub struct FeedMemory {
     pub last_fetch_at: Option<SystemTime>,
     /// Fetches that failed one after the other.
     pub consecutive_failures: u32,
+    /// Why the last fetch failed; `None` if it did not.
+    pub last_error: Option<String>,
+    /// What stands between the feed and its schedule, as [`crate::feed::pace`] writes it.
+    pub hold: String,
+    /// Interval of a feed that is fetched as often as it changes.
+    pub interval: Option<Duration>,
 }
 
 /// What a fetch leaves behind.
@@ -96,6 +102,10 @@ pub struct FinishedFetch<'a> {
     pub moved_to: Option<&'a str>,
     /// Fetches that failed one after the other, this one included.
     pub consecutive_failures: u32,
+    /// What stands between the feed and its schedule from now on; see [`FeedMemory::hold`].
+    pub hold: String,
+    /// Its interval from now on, if it is fetched as often as it changes; `None` leaves what is known.
+    pub interval: Option<Duration>,
     /// Items in the feed.
     pub items: usize,
     /// Of these, items that stood there more than once.
@@ -215,8 +225,11 @@ impl Queue {
         };
         let failures = ("failures", fetch.consecutive_failures.to_string());
         let address = ("address", fetch.address_digest.to_owned());
-        let feed_fields: Vec<(&str, String)> = [failures, address]
+        let error = ("error", fetch.error.map(super::settle::cut).unwrap_or_default().to_owned());
+        let hold = ("hold", fetch.hold.clone());
+        let feed_fields: Vec<(&str, String)> = [failures, address, error, hold]
             .into_iter()
+            .chain(fetch.interval.map(|interval| ("interval", millis(interval).to_string())))
             .chain(fetch.losses.map(|losses| ("losses", losses.to_string())))
             .chain(fetch.moved_to.map(|url| ("moved_to", url.to_owned())))
             .collect();
@@ -257,6 +270,38 @@ impl Queue {
         Ok(FeedMemory::from_fields(&fields))
     }
 
+    /// The seen map of a feed, header included; `None` if it was never fetched, or long ago.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`].
+    pub async fn seen_map(&self, feed: &str) -> Result<Option<Vec<u8>>, QueueError> {
+        redis::cmd("GET")
+            .arg(self.keys().seen(feed))
+            .query_async(&mut self.connection())
+            .await
+            .map_err(|cause| QueueError::from_redis("GET", cause))
+    }
+
+    /// What stands between each of these feeds and its schedule; see [`FeedMemory::hold`].
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`].
+    pub async fn holds(&self, feeds: &[&str]) -> Result<Vec<String>, QueueError> {
+        let mut found = Vec::with_capacity(feeds.len());
+        for piece in feeds.chunks(JOBS_PER_CALL_MAX) {
+            let mut pipe = redis::pipe();
+            for feed in piece {
+                pipe.cmd("HGET").arg(self.keys().feed(feed)).arg("hold");
+            }
+            let holds: Vec<Option<String>> = pipe
+                .query_async(&mut self.connection())
+                .await
+                .map_err(|cause| QueueError::from_redis("HGET", cause))?;
+            found.extend(holds.into_iter().map(Option::unwrap_or_default));
+        }
+        Ok(found)
+    }
+
     /// When the last fetch of each of these feeds began; `None` for one that was never fetched.
     ///
     /// # Errors
@@ -294,6 +339,7 @@ impl FeedMemory {
             current_import: self.current_import,
             losses: self.losses,
             consecutive_failures: self.consecutive_failures,
+            last_error: self.last_error.take(),
             ..Self::default()
         };
     }
@@ -315,6 +361,9 @@ impl FeedMemory {
                 .and_then(|ms| ms.parse().ok())
                 .map(|ms| UNIX_EPOCH + Duration::from_millis(ms)),
             consecutive_failures: present("failures").and_then(|count| count.parse().ok()).unwrap_or(0),
+            last_error: present("error"),
+            hold: present("hold").unwrap_or_default(),
+            interval: present("interval").and_then(|ms| ms.parse().ok()).map(Duration::from_millis),
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | `fingerprint` | string of 14 lower-case hex digits, or null | of the content, by `feed/` |
 //! | `version` | 64-bit integer, µs | the fetch that showed this content |
 //! | `createdAt`, `updatedAt` | date (ms) | the first write here, the last one |
+//! | `leftFeedAt` | date (ms), or not there | when the item had left its feeds ([`super::leaving`]); a write takes it away |
 //! | `importId` | string or null | the import whose item this content is |
 //!
 //! What an item does not have is null, always: so a field that a newer version lacks disappears for every query that
@@ -70,6 +71,7 @@ pub(super) fn upsert_statement(write: &ItemWrite<'_>, now: DateTime) -> Result<R
     let mut update = RawDocumentBuf::new();
     update.append(cstr!("$set"), fields(write, version, now)?);
     update.append(cstr!("$setOnInsert"), on_insert);
+    update.append(cstr!("$unset"), document([(cstr!("leftFeedAt"), RawBsonRef::String(""))]));
 
     let mut statement = RawDocumentBuf::new();
     statement.append(cstr!("q"), filter);

@@ -39,6 +39,9 @@ pub struct FeedStatus {
     /// Why the last fetch failed; `None` if it did not.
     #[serde(default)]
     pub last_error: Option<String>,
+    /// Whether its schedule has ended: its server said that it is gone for good. A fetch that succeeds begins it again.
+    #[serde(default)]
+    pub stopped: bool,
     /// Where the feed says it is now (permanent redirect); the subscription still names the old URL.
     #[serde(default)]
     pub moved_to: Option<String>,

@@ -7,7 +7,10 @@
 //! | `imports` | `{feed, startedAt}` | the newest of one feed |
 //! | `imports` | `{run, startedAt}` | those that were started together |
 //!
-//! `feeds` is read by `_id`. There are no others: each costs every write, and which fields readers query is theirs to
+//! | `feeds` | `{subscription.changedAt}` sparse | the subscriptions; whether one has changed |
+//! | `jobs` | `{leftFeedAt}`, expires | only with `documents_keep`: documents of items that left go away |
+//!
+//! Else `feeds` is read by `_id`. There are no others: each costs every write, and which fields readers query is theirs to
 //! know and to index.
 
 use std::time::Duration;
@@ -19,7 +22,7 @@ use mongodb::{
     options::IndexOptions,
 };
 
-use super::{IMPORTS, JOBS, Store, StoreError};
+use super::{FEEDS, IMPORTS, JOBS, Store, StoreError};
 
 /// How long import records are kept, from the start of the import. Counted from the start because every record has
 /// one; so one whose end was never written goes away too.
@@ -27,7 +30,7 @@ pub const IMPORTS_KEPT: Duration = Duration::from_hours(30 * 24);
 
 /// How long building an index may take. On an adopted collection it reads every document; the other calls' limit would
 /// give up while MongoDB is at work.
-const BUILD_TIMEOUT: Duration = Duration::from_hours(1);
+pub(super) const BUILD_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// MongoDB's errors (`src/mongo/base/error_codes.yml` of the server) for an index that cannot be created.
 const DUPLICATE_KEY: i32 = 11000;
@@ -46,7 +49,7 @@ struct Wanted {
     what: &'static str,
 }
 
-fn wanted() -> [Wanted; 4] {
+fn wanted() -> [Wanted; 5] {
     [
         Wanted {
             collection: JOBS,
@@ -76,10 +79,49 @@ fn wanted() -> [Wanted; 4] {
             fields: "run, startedAt",
             what: "on run and startedAt",
         },
+        Wanted {
+            collection: FEEDS,
+            keys: doc! { "subscription.changedAt": 1 },
+            options: IndexOptions::builder().sparse(true).build(),
+            fields: "subscription.changedAt",
+            what: "on subscription.changedAt",
+        },
     ]
 }
 
+/// The field whose age lets a document expire.
+const LEFT_FEED_AT: &str = "leftFeedAt";
+
 impl Store {
+    /// Lets MongoDB delete documents so long after their item left its feeds; `None`: it does not.
+    ///
+    /// # Errors
+    /// An outage, or an index on `leftFeedAt` that somebody else made for another purpose.
+    pub async fn ensure_documents_keep(&self, keep: Option<Duration>) -> Result<(), StoreError> {
+        const DOING: &str = "setting how long documents are kept";
+        let documents = self.database.collection::<Document>(JOBS);
+        let indexes: Vec<IndexModel> =
+            self.call(DOING, async { documents.list_indexes().await?.try_collect().await }).await?;
+        let existing = indexes.iter().find(|index| index.keys == doc! { LEFT_FEED_AT: 1 });
+        let expires = existing.and_then(|index| index.options.as_ref()?.expire_after);
+        let name = existing.and_then(|index| index.options.as_ref()?.name.clone());
+        match (name, keep) {
+            (Some(name), None) if expires.is_some() => self.call(DOING, documents.drop_index(name)).await,
+            (Some(_), Some(keep)) if expires == Some(keep) => Ok(()),
+            (Some(name), Some(keep)) => {
+                let seconds = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
+                let change = doc! { "collMod": JOBS, "index": { "name": name, "expireAfterSeconds": seconds } };
+                self.call(DOING, self.database.run_command(change)).await.map(drop)
+            }
+            (None, Some(keep)) => {
+                let options = IndexOptions::builder().expire_after(keep).sparse(true).build();
+                let index = IndexModel::builder().keys(doc! { LEFT_FEED_AT: 1 }).options(options).build();
+                self.call_within(BUILD_TIMEOUT, DOING, documents.create_index(index)).await.map(drop)
+            }
+            (_, None) => Ok(()),
+        }
+    }
+
     /// Creates the indexes that are missing; and with them, the collections.
     ///
     /// An index of another name that does the same is left in place and used. Building `{source, guid}` on an adopted

@@ -4,6 +4,8 @@
 //!  worker ──batch of items──▶ documents.rs ──▶ jobs      one document per item, {source, guid} unique
 //!  worker ──closed imports──▶ imports.rs ────▶ imports   one document per fetch that had work, kept 30 days
 //!  fetch  ──its result──────▶ feeds.rs ──────▶ feeds     one document per feed
+//!  fetch  ──items that left──▶ leaving.rs ──▶ jobs      marked, or deleted
+//!  feeds … ─────────────────▶ subscriptions.rs ▶ feeds   what was subscribed to by command
 //!  start  ──────────────────▶ indexes.rs
 //! ```
 //!
@@ -21,14 +23,17 @@ use mongodb::{
     options::{Acknowledgment, ClientOptions, ReadConcern, WriteConcern},
 };
 
+pub mod adopting;
 pub mod documents;
 pub mod error;
 pub mod feeds;
 pub mod imports;
 pub mod indexes;
+pub mod subscriptions;
 
 mod dates;
 mod encode;
+mod leaving;
 mod update;
 
 pub use documents::{ItemWrite, WriteResult};

@@ -207,7 +207,7 @@ fn each_way_in_which_a_file_can_be_wrong_is_one_line_with_place_and_fix() {
         (
             "[[feed]]\nname = \"a\"\nurl = \"http://a\"\nschedule = \"daily\"\n",
             "feed.a.schedule = \"daily\" (streams.toml line 4): is not a schedule; accepted: a cron pattern such as \
-             \"*/15 * * * *\", or \"every 15m\"",
+             \"*/15 * * * *\", \"every 15m\", or \"auto\"",
         ),
         (
             "[[feed]]\nname = \"a\"\nurl = \"http://a\"\n[[feed]]\nname = \"a\"\nurl = \"http://b\"\n",
@@ -235,7 +235,7 @@ fn several_problems_are_told_at_once_each_on_its_line() {
          WORKER_CONCURRENCY = \"many\": accepted: a whole number\n  \
          redis.prefix = \"{x}\" (streams.toml line 2): accepted: 1 to 64 letters, digits and _ . : -\n  \
          fetch.retries (streams.toml line 4): is an unknown key; accepted: timeout, connect_timeout, body_max, \
-         redirects_max, user_agent",
+         redirects_max, user_agent, proxy, allow_networks",
     );
 }
 
@@ -321,10 +321,15 @@ fn the_rate_limit_of_the_old_system_is_in_force_and_no_warning() {
 
 #[test]
 fn fetch_says_what_it_needs_when_it_is_told_no_feed_an_unknown_one_or_has_none() {
-    let shell = Shell::new();
+    let mut shell = Shell::new();
+    // Where there may be subscriptions.
+    let database = mongo_database();
+    shell.set("MONGODB_URI", database.uri.as_str());
+    shell.set("MONGODB_DATABASE", database.name.as_str());
     shell.run(&["fetch"]).failed(2, "which feeds? Name them, or say --all or --due");
     for args in [&["fetch", "--all"][..], &["fetch", "--due"], &["fetch", "--all", "--wait"]] {
-        shell.run(args).failed(2, "there is no feed to fetch; add a [[feed]] to streams.toml");
+        let told = "there is no feed to fetch; add a [[feed]] to streams.toml, or run `feedmill feeds add URL`";
+        shell.run(args).failed(2, told);
     }
     shell
         .run(&["fetch", "jobs"])

@@ -47,7 +47,8 @@ fn configured(mill: &Mill) -> ConfiguredFeeds {
 }
 
 async fn scheduler(mill: &Mill) -> Scheduler {
-    Scheduler { fetch_queue: mill.queues().await.fetch, feeds: configured(mill) }
+    let queues = mill.queues().await;
+    Scheduler { fetch_queue: queues.fetch, import_queue: queues.import, feeds: configured(mill) }
 }
 
 /// Moves the slot of a feed, as if time had passed; returns the slot.

@@ -502,6 +502,7 @@ async fn the_status_of_an_older_fetch_does_not_replace_a_newer_one() {
         next_fetch_at: None,
         consecutive_failures: 0,
         last_error: None,
+        stopped: false,
         moved_to: None,
     };
     assert!(store.upsert_feed(&status(200), 2).await.unwrap());

@@ -167,7 +167,8 @@ async fn start_worker(program: &Path, config: &Path, servers: &Embedded, queues:
 }
 
 fn config_text(args: &PipelineArgs, address: &str) -> String {
-    let mut text = String::new();
+    // All feeds are of one host, which does not mind.
+    let mut text = String::from("[stream.feed_fetch_queue]\ngroup_by = false\n");
     for feed in 0..args.feeds {
         let (items, bytes) = (args.items, args.bytes);
         let written = writeln!(

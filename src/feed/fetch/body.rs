@@ -4,9 +4,11 @@
 //! few large bodies are in memory at a time, as many as can be worked on at once; the others wait with what they have read.
 //! That bounds the memory of a worker, whatever the size of its feeds, and costs nothing where feeds are small.
 
+use std::io::Read;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use flate2::read::{DeflateDecoder, ZlibDecoder};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A body that grows beyond this is large.
@@ -22,6 +24,15 @@ pub struct Body {
 /// The room that a body takes, to be held for as long as what was made of it is in memory.
 #[derive(Clone, Debug, Default)]
 pub struct Room(Option<Arc<OwnedSemaphorePermit>>);
+
+/// Why a body could not be unpacked.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Inflating {
+    /// It would be over the limit.
+    TooLarge,
+    /// It is nothing that is packed, or was cut off.
+    Broken,
+}
 
 /// Gives room to large bodies.
 #[derive(Clone, Debug)]
@@ -57,6 +68,19 @@ impl Body {
 
     pub(super) fn push(&mut self, chunk: &[u8]) {
         self.bytes.extend_from_slice(chunk);
+    }
+
+    /// What it holds in packed form: zlib, as the standard has it, or bare deflate, as some servers read it.
+    pub(super) fn inflated(self, limit_bytes: u64) -> Result<Self, Inflating> {
+        let unpack = |decoder: &mut dyn Read| {
+            let mut bytes = Vec::new();
+            let read = decoder.take(limit_bytes + 1).read_to_end(&mut bytes);
+            read.ok().map(|_| bytes)
+        };
+        let bytes = unpack(&mut ZlibDecoder::new(&*self.bytes))
+            .or_else(|| unpack(&mut DeflateDecoder::new(&*self.bytes)))
+            .ok_or(Inflating::Broken)?;
+        if bytes.len() as u64 > limit_bytes { Err(Inflating::TooLarge) } else { Ok(Self { bytes, room: self.room }) }
     }
 
     /// The room it takes.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::address::PrivateAddress;
 use crate::secret::mask_url;
 
 /// Longest wait that a `Retry-After` is believed; servers send days by mistake, and an hour is also the cap of the
@@ -19,8 +20,10 @@ pub enum Next {
     Retry,
     /// Try again after this wait, which the server asked for.
     RetryAfter(Duration),
-    /// Trying again would not help.
+    /// Trying again would not help now.
     Fail,
+    /// It is gone for good, its server says: it is not to be asked again by itself.
+    Stop,
 }
 
 /// What a request got stuck at.
@@ -65,6 +68,15 @@ pub enum FetchError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It is on a private network, or redirects to one, and may not be.
+    #[error("cannot fetch {url}: {cause}; only a feed of streams.toml with allow_private = true may be there")]
+    Private {
+        /// The URL.
+        url: String,
+        /// Where it would have led.
+        #[source]
+        cause: PrivateAddress,
+    },
     /// A configured header is no HTTP header. Its value may be a secret and is not shown.
     #[error("header {name:?} for {url} is not a valid HTTP header; names are letters, digits and -, values one line")]
     BadHeader {
@@ -72,6 +84,14 @@ pub enum FetchError {
         url: String,
         /// The header's name.
         name: String,
+    },
+    /// Its password or token is not where it should be.
+    #[error("cannot fetch {url}: {reason}")]
+    Credentials {
+        /// The URL.
+        url: String,
+        /// What is missing.
+        reason: String,
     },
     /// No answer came.
     #[error("cannot reach {url}: {cause}")]
@@ -118,6 +138,12 @@ pub enum FetchError {
         /// The limit.
         limit_bytes: u64,
     },
+    /// The body is neither of the two things that servers call deflate.
+    #[error("cannot unpack the body of {url}: it is not what deflate means")]
+    Deflate {
+        /// The URL.
+        url: String,
+    },
     /// The body broke off or could not be unpacked.
     #[error("cannot read the body of {url}")]
     Body {
@@ -138,14 +164,18 @@ impl FetchError {
             Self::Status { status: 429 | 503, retry_after: Some(wait), .. } if !wait.is_zero() => {
                 Next::RetryAfter(RETRY_AFTER_MAX.min(*wait))
             }
+            Self::Status { status: 410, .. } => Next::Stop,
             // 408 is the server's own timeout; a 304 nobody asked for is a confused cache, which comes to itself.
             Self::Status { status: 304 | 408 | 429 | 500.., .. }
             | Self::Unreachable { .. }
             | Self::Timeout { .. }
+            | Self::Deflate { .. }
             | Self::Body { .. } => Next::Retry,
             Self::SetUp(_)
             | Self::BadUrl { .. }
+            | Self::Private { .. }
             | Self::BadHeader { .. }
+            | Self::Credentials { .. }
             | Self::Status { .. }
             | Self::TooManyRedirects { .. }
             | Self::TooLarge { .. } => Next::Fail,
@@ -154,6 +184,9 @@ impl FetchError {
 
     /// `error`, which came instead of an answer from `url`.
     pub(super) fn unreachable(url: &Url, error: reqwest::Error) -> Self {
+        if let Some(cause) = private_address(&error) {
+            return Self::Private { url: shown(url), cause };
+        }
         let cause = if error.is_dns() {
             Cause::Dns
         } else if is_tls(&error) {
@@ -172,6 +205,18 @@ impl FetchError {
     pub(super) fn body(url: &Url, error: reqwest::Error) -> Self {
         Self::Body { url: shown(url), source: error.without_url() }
     }
+}
+
+/// The private address that the look-up of the name met.
+fn private_address(error: &reqwest::Error) -> Option<PrivateAddress> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<PrivateAddress>() {
+            return Some(found.clone());
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// Whether a TLS error is among the causes. An I/O error carries its cause inside, and leaves it out when asked for it.

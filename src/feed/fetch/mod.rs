@@ -10,28 +10,40 @@
 //! Redirects are followed here and not by the HTTP client, for two reasons: which of them were permanent decides whether
 //! the feed has moved, and the headers of a feed, which may hold a token, go to its own host only.
 //!
-//! Called by the fetch handler. *Not here:* when to fetch, retries, refusing private addresses, and everything about the
-//! document itself.
+//! Unless a feed may be on a private network, only addresses of the public internet are connected to, at each redirect
+//! ([`address`]).
+//!
+//! Called by the fetch handler. *Not here:* when to fetch, retries, and everything about the document itself.
 
+mod address;
 mod body;
+mod credentials;
 mod error;
+mod proxy;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::str::FromStr as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use reqwest::dns::{Name, Resolve};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, StatusCode, redirect};
-use url::Url;
+use url::{Host, Url};
 
+pub use address::{Network, Networks, PrivateAddress};
 pub use body::{Body, Room};
+pub use credentials::{Credentials, Kept};
 pub(crate) use error::shown;
 pub use error::{Cause, FetchError, Next};
+pub use proxy::Proxy;
 
 use super::parse::date;
-use body::Rooms;
+use address::{PublicNames, SystemNames};
+use body::{Inflating, Rooms};
 
 /// What the fetcher says it accepts: the formats it reads first, then what servers mislabel feeds as.
 const ACCEPT: &str = "application/rss+xml, application/atom+xml, application/xml;q=0.9, text/xml;q=0.9, */*;q=0.1";
@@ -49,6 +61,10 @@ pub struct FetchLimits {
     pub body_max_bytes: u64,
     /// `User-Agent`. Default `feedmill/<version> (+<repository>)`, so that a publisher can find out who asks.
     pub user_agent: String,
+    /// Networks that every feed may be on, beside the public internet. Default none.
+    pub networks: Networks,
+    /// The way to servers, for feeds that say nothing of it. Default: as the environment says.
+    pub proxy: Proxy,
 }
 
 impl Default for FetchLimits {
@@ -60,6 +76,8 @@ impl Default for FetchLimits {
             body_max_bytes: 32 * 1024 * 1024,
             user_agent: concat!("feedmill/", env!("CARGO_PKG_VERSION"), " (+", env!("CARGO_PKG_REPOSITORY"), ")")
                 .to_owned(),
+            networks: Networks::default(),
+            proxy: Proxy::default(),
         }
     }
 }
@@ -94,8 +112,14 @@ pub struct FetchRequest {
     pub moved_to: Option<Url>,
     /// Sent to the host of `url` only, not to one it redirects to or has moved to.
     pub headers: BTreeMap<String, String>,
+    /// Sent as these are.
+    pub credentials: Option<Credentials>,
     /// Those of the version we have; empty makes the request unconditional.
     pub validators: Validators,
+    /// Whether addresses of private networks may be asked, by it and by what it redirects to.
+    pub allow_private: bool,
+    /// The way to its server; `None` is that of all feeds.
+    pub proxy: Option<Proxy>,
 }
 
 /// Without headers and credentials, which are secrets.
@@ -117,6 +141,8 @@ pub enum Fetched {
         final_url: Url,
         /// Where the feed is from now on, if it has moved.
         moved_to: Option<Url>,
+        /// How long the version we have is the newest, as the server says.
+        fresh_for: Option<Duration>,
     },
     /// A document.
     Body {
@@ -131,17 +157,37 @@ pub enum Fetched {
         /// Where the feed is from now on, if it has moved: the end of the permanent redirects (301, 308) that the chain
         /// begins with. What is behind a temporary one is not remembered.
         moved_to: Option<Url>,
+        /// How long this version is the newest, as the server says.
+        fresh_for: Option<Duration>,
         /// The status, 2xx.
         status: u16,
     },
 }
 
 /// Fetches feeds. Cheap to clone; clones share connections.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Fetcher {
-    client: Client,
     limits: FetchLimits,
+    names: Arc<dyn Resolve>,
+    ways: Arc<Mutex<HashMap<(bool, Proxy), Way>>>,
     rooms: Rooms,
+}
+
+/// One way to ask servers: a client with its connections. A feed that may be on a private network shares none with one
+/// that may not, or what the first connected to would be open to the second.
+#[derive(Clone)]
+struct Way {
+    client: Client,
+    /// Looks up, before the request, the names that a proxy will look up by itself; `None` where the client does it.
+    names: Option<Arc<PublicNames>>,
+    /// The addresses that may be asked; `None` is any.
+    networks: Option<Networks>,
+}
+
+impl fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetcher").field("limits", &self.limits).finish_non_exhaustive()
+    }
 }
 
 /// Until when a fetch must be through. What it waits for us does not count.
@@ -166,15 +212,57 @@ impl Fetcher {
     /// # Errors
     /// [`FetchError::SetUp`] when the user agent is no header value or TLS has no root certificates.
     pub fn new(limits: FetchLimits) -> Result<Self, FetchError> {
+        Self::with_names(limits, Arc::new(SystemNames))
+    }
+
+    /// As [`Self::new`], with another look-up of host names than the system's.
+    ///
+    /// # Errors
+    /// [`FetchError::SetUp`], as [`Self::new`].
+    pub fn with_names(limits: FetchLimits, names: Arc<dyn Resolve>) -> Result<Self, FetchError> {
         crate::tls::install_provider();
-        let client = Client::builder()
-            .user_agent(&limits.user_agent)
-            .connect_timeout(limits.connect_timeout)
+        let fetcher = Self { limits, names, ways: Arc::default(), rooms: Rooms::new() };
+        // What all ways have in common is wrong at start, or never.
+        fetcher.way(false, None)?;
+        Ok(fetcher)
+    }
+
+    /// The way of feeds that may, or may not, be on a private network.
+    fn way(&self, allow_private: bool, proxy: Option<&Proxy>) -> Result<Way, FetchError> {
+        let key = (allow_private, proxy.unwrap_or(&self.limits.proxy).clone());
+        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(way) = ways.get(&key) {
+            return Ok(way.clone());
+        }
+        let proxies = key.1.hosts();
+        let (is_proxied, networks) = (!proxies.is_empty(), self.limits.networks.clone());
+        let mut client = Client::builder()
+            .user_agent(&self.limits.user_agent)
+            .connect_timeout(self.limits.connect_timeout)
             .redirect(redirect::Policy::none())
-            .default_headers(HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(ACCEPT))]))
-            .build()
-            .map_err(FetchError::SetUp)?;
-        Ok(Self { client, limits, rooms: Rooms::new() })
+            // Not asked for, because servers mean two things by it; see `body::inflated`.
+            .deflate(false)
+            .default_headers(HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(ACCEPT))]));
+        client = match &key.1 {
+            Proxy::Environment => client,
+            Proxy::Direct => client.no_proxy(),
+            Proxy::Via(url) => client.proxy(reqwest::Proxy::all(url.as_str()).map_err(FetchError::SetUp)?),
+        };
+        let names = self.names.clone();
+        client = if allow_private {
+            client.dns_resolver(names.clone())
+        } else {
+            let (names, networks) = (names.clone(), networks.clone());
+            client.dns_resolver(Arc::new(PublicNames { names, networks, exempt: proxies }))
+        };
+        let way = Way {
+            client: client.build().map_err(FetchError::SetUp)?,
+            names: (is_proxied && !allow_private)
+                .then(|| Arc::new(PublicNames { names, networks: networks.clone(), exempt: Vec::new() })),
+            networks: (!allow_private).then_some(networks),
+        };
+        ways.insert(key, way.clone());
+        Ok(way)
     }
 
     /// Makes one fetch, following redirects.
@@ -193,12 +281,13 @@ impl Fetcher {
 
     /// Requests the URL, then where it redirects to, until something else comes.
     async fn follow(&self, request: &FetchRequest, deadline: Deadline) -> Result<Fetched, FetchError> {
-        let headers = own_headers(request)?;
+        let headers = own_headers(request).await?;
+        let way = self.way(request.allow_private, request.proxy.as_ref())?;
         let mut url = request.moved_to.as_ref().unwrap_or(&request.url).clone();
         let mut moved_to = None;
         let mut is_permanent = true;
         for _ in 0..=self.limits.redirects_max {
-            let response = deadline.within(self.get(&url, &headers, request)).await?;
+            let response = deadline.within(way.get(&url, &headers, request)).await?;
             let Some(target) = redirect_target(&response, &url)? else {
                 return self.read(response, url, moved_to, request, deadline).await;
             };
@@ -211,6 +300,76 @@ impl Fetcher {
         Err(FetchError::TooManyRedirects { url: error::shown(&request.url), limit: self.limits.redirects_max })
     }
 
+    /// The answer at the end of the redirects.
+    async fn read(
+        &self,
+        response: Response,
+        final_url: Url,
+        moved_to: Option<Url>,
+        request: &FetchRequest,
+        deadline: Deadline,
+    ) -> Result<Fetched, FetchError> {
+        let status = response.status();
+        let validators = Validators::of(response.headers());
+        let fresh_for = fresh_for(response.headers());
+        if status == StatusCode::NOT_MODIFIED && !request.validators.is_empty() {
+            let sent = request.validators.clone();
+            let validators = Validators {
+                etag: validators.etag.or(sent.etag),
+                last_modified: validators.last_modified.or(sent.last_modified),
+            };
+            return Ok(Fetched::NotModified { validators, final_url, moved_to, fresh_for });
+        }
+        if !status.is_success() {
+            return Err(FetchError::Status {
+                url: error::shown(&final_url),
+                status: status.as_u16(),
+                retry_after: response.headers().get(header::RETRY_AFTER).and_then(retry_after),
+            });
+        }
+        let content_type = response.headers().get(header::CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| Some(value.to_str().ok()?.to_owned()));
+        let bytes = self.body(response, &final_url, deadline).await?;
+        Ok(Fetched::Body { bytes, content_type, validators, final_url, moved_to, fresh_for, status: status.as_u16() })
+    }
+
+    /// The decoded body, up to the limit. A chunk comes from the decoder's small buffer, so a bomb is met early.
+    async fn body(&self, mut response: Response, url: &Url, mut deadline: Deadline) -> Result<Body, FetchError> {
+        let limit_bytes = self.limits.body_max_bytes;
+        let too_large = || FetchError::TooLarge { url: error::shown(url), limit_bytes };
+        // Known only where nothing has to be unpacked.
+        let announced = response.content_length().unwrap_or(0);
+        let encoding = response.headers().get(header::CONTENT_ENCODING);
+        let is_deflated = encoding.is_some_and(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"deflate"));
+        if announced > limit_bytes {
+            return Err(too_large());
+        }
+        let mut body = Body::with_capacity(usize::try_from(announced).unwrap_or(0));
+        loop {
+            let read = async { response.chunk().await.map_err(|error| FetchError::body(url, error)) };
+            let Some(chunk) = deadline.within(read).await? else {
+                if is_deflated {
+                    return body.inflated(limit_bytes).map_err(|error| match error {
+                        Inflating::TooLarge => too_large(),
+                        Inflating::Broken => FetchError::Deflate { url: error::shown(url) },
+                    });
+                }
+                return Ok(body);
+            };
+            if (body.len() + chunk.len()) as u64 > limit_bytes {
+                return Err(too_large());
+            }
+            if body.needs_room_for(chunk.len()) {
+                let waits_from = Instant::now();
+                body.wait_for_room(&self.rooms).await;
+                deadline.at += waits_from.elapsed();
+            }
+            body.push(&chunk);
+        }
+    }
+}
+
+impl Way {
     /// One request. Validators go along to wherever it leads; the feed's own headers do not leave its host.
     async fn get(&self, url: &Url, headers: &HeaderMap, request: &FetchRequest) -> Result<Response, FetchError> {
         if !matches!(url.scheme(), "http" | "https") {
@@ -219,6 +378,7 @@ impl Fetcher {
                 reason: format!("its scheme is {}, it must be http or https", url.scheme()),
             });
         }
+        self.check(url).await?;
         let mut get = self.client.get(url.clone());
         if is_same_host(&request.url, url) {
             get = get.headers(headers.clone());
@@ -236,70 +396,40 @@ impl Fetcher {
         get.send().await.map_err(|error| FetchError::unreachable(url, error))
     }
 
-    /// The answer at the end of the redirects.
-    async fn read(
-        &self,
-        response: Response,
-        final_url: Url,
-        moved_to: Option<Url>,
-        request: &FetchRequest,
-        deadline: Deadline,
-    ) -> Result<Fetched, FetchError> {
-        let status = response.status();
-        let validators = Validators::of(response.headers());
-        if status == StatusCode::NOT_MODIFIED && !request.validators.is_empty() {
-            let sent = request.validators.clone();
-            let validators = Validators {
-                etag: validators.etag.or(sent.etag),
-                last_modified: validators.last_modified.or(sent.last_modified),
-            };
-            return Ok(Fetched::NotModified { validators, final_url, moved_to });
+    /// Refuses an address that may not be asked, if it is known before the client connects.
+    async fn check(&self, url: &Url) -> Result<(), FetchError> {
+        let private = |cause| FetchError::Private { url: error::shown(url), cause };
+        if let Some(networks) = &self.networks {
+            networks.check_host(url).map_err(private)?;
         }
-        if !status.is_success() {
-            return Err(FetchError::Status {
-                url: error::shown(&final_url),
-                status: status.as_u16(),
-                retry_after: response.headers().get(header::RETRY_AFTER).and_then(retry_after),
-            });
-        }
-        let content_type = response.headers().get(header::CONTENT_TYPE);
-        let content_type = content_type.and_then(|value| Some(value.to_str().ok()?.to_owned()));
-        let bytes = self.body(response, &final_url, deadline).await?;
-        Ok(Fetched::Body { bytes, content_type, validators, final_url, moved_to, status: status.as_u16() })
-    }
-
-    /// The decoded body, up to the limit. A chunk comes from the decoder's small buffer, so a bomb is met early.
-    async fn body(&self, mut response: Response, url: &Url, mut deadline: Deadline) -> Result<Body, FetchError> {
-        let limit_bytes = self.limits.body_max_bytes;
-        let too_large = || FetchError::TooLarge { url: error::shown(url), limit_bytes };
-        // Known only where nothing has to be unpacked.
-        let announced = response.content_length().unwrap_or(0);
-        if announced > limit_bytes {
-            return Err(too_large());
-        }
-        let mut body = Body::with_capacity(usize::try_from(announced).unwrap_or(0));
-        loop {
-            let read = async { response.chunk().await.map_err(|error| FetchError::body(url, error)) };
-            let Some(chunk) = deadline.within(read).await? else {
-                return Ok(body);
-            };
-            if (body.len() + chunk.len()) as u64 > limit_bytes {
-                return Err(too_large());
-            }
-            if body.needs_room_for(chunk.len()) {
-                let waits_from = Instant::now();
-                body.wait_for_room(&self.rooms).await;
-                deadline.at += waits_from.elapsed();
-            }
-            body.push(&chunk);
+        let (Some(names), Some(Host::Domain(host))) = (&self.names, url.host()) else { return Ok(()) };
+        let unknown = || FetchError::BadUrl {
+            url: error::shown(url),
+            reason: "its host name is not known here, so that it cannot be told what the proxy would connect to"
+                .to_owned(),
+        };
+        let name = Name::from_str(host).map_err(|_| unknown())?;
+        match names.resolve(name).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.downcast_ref::<PrivateAddress>().cloned().map_or_else(unknown, private)),
         }
     }
 }
 
 /// The feed's own headers, checked.
-fn own_headers(request: &FetchRequest) -> Result<HeaderMap, FetchError> {
+async fn own_headers(request: &FetchRequest) -> Result<HeaderMap, FetchError> {
     let mut headers = HeaderMap::new();
-    for (name, value) in &request.headers {
+    let authorization = match &request.credentials {
+        Some(credentials) => Some(
+            credentials
+                .authorization()
+                .await
+                .map_err(|reason| FetchError::Credentials { url: error::shown(&request.url), reason })?,
+        ),
+        None => None,
+    };
+    let authorization = authorization.map(|value| (header::AUTHORIZATION.to_string(), value));
+    for (name, value) in request.headers.iter().chain(authorization.iter().map(|(name, value)| (name, value))) {
         let bad = || FetchError::BadHeader { url: error::shown(&request.url), name: name.clone() };
         let header_name = HeaderName::try_from(name).map_err(|_| bad())?;
         let mut header_value = HeaderValue::try_from(value).map_err(|_| bad())?;
@@ -343,6 +473,26 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
     }
     let wait = date::parse(text)?.duration_since(jiff::Timestamp::now());
     Some(wait.try_into().unwrap_or_default())
+}
+
+/// How long an answer is fresh: `Cache-Control: max-age`, else the time from `Date` (or now) to `Expires` (RFC 9111, 4.2.1).
+/// What must not be kept at all says nothing about how often it changes.
+fn fresh_for(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let directives = || text(header::CACHE_CONTROL).into_iter().flat_map(|value| value.split(',')).map(str::trim);
+    if directives().any(|directive| ["no-store", "no-cache"].iter().any(|no| directive.eq_ignore_ascii_case(no))) {
+        return None;
+    }
+    let max_age = directives().find_map(|directive| {
+        let (name, seconds) = directive.split_once('=')?;
+        name.eq_ignore_ascii_case("max-age").then(|| seconds.trim_matches('"').parse().ok())?
+    });
+    if let Some(seconds) = max_age {
+        return Some(Duration::from_secs(seconds));
+    }
+    let expires = date::parse(text(header::EXPIRES)?)?;
+    let sent = text(header::DATE).and_then(date::parse).unwrap_or_else(jiff::Timestamp::now);
+    expires.duration_since(sent).try_into().ok()
 }
 
 #[cfg(test)]

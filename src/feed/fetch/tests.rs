@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -17,7 +18,8 @@ use tokio::net::TcpListener;
 use url::Url;
 
 use super::{
-    Cause, FetchError, FetchLimits, FetchRequest, Fetched, Fetcher, Next, Validators, is_same_host, retry_after,
+    Cause, Credentials, FetchError, FetchLimits, FetchRequest, Fetched, Fetcher, Kept, Network, Networks, Next, Proxy,
+    Validators, fresh_for, is_same_host, retry_after,
 };
 
 const DOCUMENT: &str = "<rss><channel><title>Grüße</title></channel></rss>";
@@ -35,7 +37,10 @@ fn request(address: SocketAddr, path: &str) -> FetchRequest {
         url: format!("http://{address}{path}").parse().expect("is a URL"),
         moved_to: None,
         headers: BTreeMap::new(),
+        credentials: None,
         validators: Validators::default(),
+        allow_private: true,
+        proxy: None,
     }
 }
 
@@ -100,6 +105,7 @@ async fn a_body_comes_with_type_validators_and_our_name() {
             validators,
             final_url: request.url,
             moved_to: None,
+            fresh_for: None,
             status: 200,
         }
     );
@@ -119,7 +125,7 @@ async fn a_304_keeps_the_validators_it_does_not_replace() {
     request.validators = Validators { etag: Some("\"1\"".to_owned()), last_modified: Some("yesterday".to_owned()) };
     let fetched = fetcher(FetchLimits::default()).fetch(&request).await.expect("an answer");
     let validators = Validators { etag: Some("\"2\"".to_owned()), last_modified: Some("yesterday".to_owned()) };
-    assert_eq!(fetched, Fetched::NotModified { validators, final_url: request.url, moved_to: None });
+    assert_eq!(fetched, Fetched::NotModified { validators, final_url: request.url, moved_to: None, fresh_for: None });
 }
 
 #[tokio::test]
@@ -246,6 +252,14 @@ async fn every_content_encoding_is_undone() {
             }),
         )
         .route(
+            "/raw-deflate",
+            get(|| async {
+                let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+                encoder.write_all(DOCUMENT.as_bytes()).expect("into memory");
+                encoded("deflate", encoder.finish().expect("into memory"))
+            }),
+        )
+        .route(
             "/br",
             get(|| async {
                 let mut bytes = Vec::new();
@@ -260,7 +274,7 @@ async fn every_content_encoding_is_undone() {
             get(|| async { encoded("zstd", zstd::encode_all(DOCUMENT.as_bytes(), 3).expect("into memory")) }),
         );
     let address = serve(routes).await;
-    for path in ["/gzip", "/deflate", "/br", "/zstd"] {
+    for path in ["/gzip", "/deflate", "/raw-deflate", "/br", "/zstd"] {
         assert_eq!(body(address, path).await, DOCUMENT.as_bytes(), "{path}");
     }
 }
@@ -275,11 +289,19 @@ async fn a_body_over_the_limit_is_refused_announced_or_not_and_packed_or_not() {
             get(|| async { Body::from_stream(stream::repeat_with(|| Ok::<_, Infallible>("x".repeat(100)))) }),
         )
         // 64 MiB of nothing in 64 KiB.
-        .route("/bomb", get(|| async { encoded("gzip", gzip(&vec![0; 64 * 1024 * 1024])) }));
+        .route("/bomb", get(|| async { encoded("gzip", gzip(&vec![0; 64 * 1024 * 1024])) }))
+        .route(
+            "/deflate-bomb",
+            get(|| async {
+                let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+                encoder.write_all(&vec![0; 500_000]).expect("into memory");
+                encoded("deflate", encoder.finish().expect("into memory"))
+            }),
+        );
     let address = serve(routes).await;
     let fetcher = fetcher(FetchLimits { body_max_bytes: 1000, ..FetchLimits::default() });
     fetcher.fetch(&request(address, "/fits")).await.expect("just fits");
-    for path in ["/announced", "/endless", "/bomb"] {
+    for path in ["/announced", "/endless", "/bomb", "/deflate-bomb"] {
         let error = fetcher.fetch(&request(address, path)).await.expect_err(path);
         assert_eq!(
             error.to_string(),
@@ -354,7 +376,7 @@ async fn a_status_says_whether_to_come_back_and_when() {
         ("/error", Next::Retry),
         ("/slow", Next::Retry),
         ("/forbidden", Next::Fail),
-        ("/away", Next::Fail),
+        ("/away", Next::Stop),
         ("/nowhere", Next::Fail),
         ("/not-there", Next::Fail),
     ] {
@@ -372,6 +394,28 @@ fn retry_after_is_read_as_seconds_and_as_a_date() {
     let wait = retry_after(&HeaderValue::try_from(date).expect("is a header")).expect("is a wait");
     assert!(wait > Duration::from_secs(55) && wait <= Duration::from_mins(1), "{wait:?}");
     assert_eq!(retry_after(&HeaderValue::from_static("-5")), None);
+}
+
+#[test]
+fn how_long_an_answer_is_fresh_is_read_from_its_headers() {
+    let minutes = |minutes: u64| Some(Duration::from_mins(minutes));
+    let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+    for (headers, fresh) in [
+        (vec![], None),
+        (vec![("cache-control", "public, Max-Age=600")], minutes(10)),
+        (vec![("cache-control", "max-age=600, no-store")], None),
+        (vec![("cache-control", "no-cache"), date, ("expires", "Sun, 06 Nov 1994 09:49:37 GMT")], None),
+        (vec![date, ("expires", "Sun, 06 Nov 1994 09:49:37 GMT")], minutes(60)),
+        (vec![("cache-control", "max-age=60"), date, ("expires", "Sun, 06 Nov 1994 09:49:37 GMT")], minutes(1)),
+        (vec![date, ("expires", "Sun, 06 Nov 1994 07:49:37 GMT")], None),
+        (vec![("expires", "0")], None),
+        (vec![("cache-control", "max-age=soon")], None),
+    ] {
+        let map = headers
+            .iter()
+            .map(|(name, value)| (header::HeaderName::from_static(name), HeaderValue::from_static(value)));
+        assert_eq!(fresh_for(&map.collect()), fresh, "{headers:?}");
+    }
 }
 
 #[tokio::test]
@@ -441,4 +485,122 @@ async fn a_large_body_waits_for_room_and_the_wait_does_not_count() {
     assert!(waited.is_err(), "one more is in memory, or the wait has counted");
     in_memory.pop();
     next.await.expect("there is room again");
+}
+
+/// Every name but one leads to `address`.
+struct Names(SocketAddr);
+
+impl reqwest::dns::Resolve for Names {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let found = if name.as_str() == "unknown.example" { vec![] } else { vec![self.0] };
+        Box::pin(async move { Ok(Box::new(found.into_iter()) as reqwest::dns::Addrs) })
+    }
+}
+
+/// A request by somebody who may not ask private addresses.
+fn outside(url: &str) -> FetchRequest {
+    let mut request = request(SocketAddr::from(([127, 0, 0, 1], 1)), "/");
+    request.url = url.parse().expect("is a URL");
+    request.allow_private = false;
+    request
+}
+
+#[tokio::test]
+async fn a_private_address_is_refused_whether_it_is_a_number_a_name_or_a_redirect() {
+    let address = serve(
+        Router::new()
+            .route("/feed", get(|| async { DOCUMENT }))
+            .route("/metadata", get(|| async { redirect(StatusCode::FOUND, "http://169.254.169.254/latest/") }))
+            .route("/inside", get(|| async { redirect(StatusCode::FOUND, "http://inside.example/") })),
+    )
+    .await;
+    let port = address.port();
+    // By number.
+    let fetcher = fetcher(FetchLimits::default());
+    for url in [format!("http://{address}/feed"), format!("http://[::1]:{port}/feed"), format!("http://127.1:{port}/")]
+    {
+        let error = fetcher.fetch(&outside(&url)).await.expect_err("is this machine");
+        assert!(matches!(error, FetchError::Private { .. }), "{error:?}");
+        assert!(error.to_string().contains("a loopback address; only a feed of streams.toml with allow_private"));
+        assert_eq!(error.next(), Next::Fail);
+    }
+    // By name, of the system and of a hostile name server.
+    let hostile = Fetcher::with_names(FetchLimits::default(), Arc::new(Names(address))).expect("a client");
+    for (fetcher, url) in
+        [(&fetcher, format!("http://localhost:{port}/feed")), (&hostile, format!("http://feeds.example:{port}/feed"))]
+    {
+        let error = fetcher.fetch(&outside(&url)).await.expect_err("is this machine");
+        assert!(matches!(error, FetchError::Private { .. }), "{error:?}");
+        let mut allowed = outside(&url);
+        allowed.allow_private = true;
+        fetcher.fetch(&allowed).await.expect("for those who mean it");
+        // The connection that is open now is not for the others.
+        fetcher.fetch(&outside(&url)).await.expect_err("is this machine");
+    }
+    // Behind a redirect of a server that may be asked.
+    let networks = Networks::with(vec!["127.0.0.1".parse::<Network>().expect("is one")]);
+    let limits = FetchLimits { networks, ..FetchLimits::default() };
+    let inside = Fetcher::with_names(limits.clone(), Arc::new(Names(SocketAddr::from(([10, 0, 0, 1], 80)))));
+    let inside = inside.expect("a client");
+    for (path, kind) in
+        [("/metadata", "169.254.169.254, a link-local address"), ("/inside", "10.0.0.1, a private address")]
+    {
+        let error = inside.fetch(&outside(&format!("http://{address}{path}"))).await.expect_err("is inside");
+        assert!(error.to_string().contains(kind), "{error}");
+    }
+    inside.fetch(&outside(&format!("http://{address}/feed"))).await.expect("its network is allowed");
+    let public = Fetcher::with_names(limits, Arc::new(Names(address))).expect("a client");
+    public.fetch(&outside(&format!("http://feeds.example:{port}/feed"))).await.expect("its network is allowed");
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_public_names_only() {
+    let proxied = |headers: HeaderMap| async move { format!("{:?} {:?}", headers.get("host"), headers.get("x-token")) };
+    let proxy = serve(Router::new().fallback(get(proxied))).await;
+    let proxy = Proxy::Via(format!("http://{proxy}").parse().expect("is a URL"));
+    for (address, is_fetched) in [([93, 184, 216, 34], true), ([10, 0, 0, 1], false)] {
+        let names = Arc::new(Names(SocketAddr::from((address, 80))));
+        let fetcher = Fetcher::with_names(FetchLimits::default(), names).expect("a client");
+        let mut request = outside("http://feeds.example/feed");
+        request.proxy = Some(proxy.clone());
+        match fetcher.fetch(&request).await {
+            Ok(Fetched::Body { bytes, .. }) => {
+                assert!(is_fetched && bytes.starts_with(b"Some(\"feeds.example\")"), "{bytes:?}");
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => assert!(!is_fetched && matches!(error, FetchError::Private { .. }), "{error}"),
+        }
+        // What the proxy alone knows cannot be judged.
+        request.url = "http://unknown.example/feed".parse().expect("is a URL");
+        request.allow_private = true;
+        fetcher.fetch(&request).await.expect("for those who mean it");
+    }
+}
+
+#[tokio::test]
+async fn a_password_and_a_token_are_read_for_each_fetch() {
+    let routes = Router::new().route(
+        "/feed",
+        get(|headers: HeaderMap| async move { headers[header::AUTHORIZATION].to_str().expect("is text").to_owned() }),
+    );
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let mut request = request(serve(routes).await, "/feed");
+    let fetcher = fetcher(FetchLimits::default());
+    let kept = || Kept::File(file.path().to_owned());
+    for (secret, credentials, sent) in [
+        ("p@ss\n", Credentials::Basic { user: "ada".to_owned(), password: kept() }, "Basic YWRhOnBAc3M="),
+        ("t0ken", Credentials::Bearer(kept()), "Bearer t0ken"),
+        ("another", Credentials::Bearer(kept()), "Bearer another"),
+    ] {
+        std::fs::write(file.path(), secret).expect("is written");
+        request.credentials = Some(credentials);
+        match fetcher.fetch(&request).await.expect("a body") {
+            Fetched::Body { bytes, .. } => assert_eq!(*bytes, *sent.as_bytes()),
+            Fetched::NotModified { .. } => panic!("nothing was conditional"),
+        }
+    }
+    request.credentials = Some(Credentials::Bearer(Kept::Env("FEEDMILL_TEST_IS_NOT_SET".to_owned())));
+    let error = fetcher.fetch(&request).await.expect_err("there is no token");
+    assert!(error.to_string().ends_with("the variable FEEDMILL_TEST_IS_NOT_SET is not set"), "{error}");
+    assert_eq!(error.next(), Next::Fail);
 }

@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     fmt::Write as _,
     hash::{DefaultHasher, Hash, Hasher},
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
@@ -15,12 +16,13 @@ use std::{
 
 use axum::{
     Router,
-    body::Body,
+    body::{Body, Bytes},
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     response::Response,
 };
 use feedmill::demo::GeneratedFeed;
+use futures_util::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
 /// One answer of the server.
@@ -31,13 +33,33 @@ pub(crate) struct Page {
     headers: Vec<(&'static str, String)>,
     has_etag: bool,
     delay: Duration,
+    end: End,
+}
+
+/// How a body ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Whole,
+    /// The connection stays open, and nothing more comes.
+    Stalls,
+    /// It begins anew for ever.
+    Never,
+    /// The connection breaks before what was announced has come.
+    BreaksOff,
 }
 
 impl Page {
     /// A page with status 200.
     pub(crate) fn new(body: impl Into<Vec<u8>>) -> Self {
         let body: Vec<u8> = body.into();
-        Self { status: 200, body: body.into(), headers: Vec::new(), has_etag: true, delay: Duration::ZERO }
+        Self {
+            status: 200,
+            body: body.into(),
+            headers: Vec::new(),
+            has_etag: true,
+            delay: Duration::ZERO,
+            end: End::Whole,
+        }
     }
 
     /// An error of the server.
@@ -66,6 +88,36 @@ impl Page {
     pub(crate) fn with_header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
+    }
+
+    /// An HTML page with a link.
+    pub(crate) fn html(link: &str) -> Self {
+        Self::new(format!("<!doctype html><html><head><title>Jobs</title>{link}</head><body>none</body></html>"))
+    }
+
+    /// The body, packed by `pack`, with its `Content-Encoding`.
+    pub(crate) fn packed(self, encoding: &str, pack: impl FnOnce(&[u8]) -> Vec<u8>) -> Self {
+        Self { body: pack(&self.body).into(), ..self }.with_header("content-encoding", encoding)
+    }
+
+    /// Its `ETag` is not its own.
+    pub(crate) fn without_etag(self) -> Self {
+        Self { has_etag: false, ..self }
+    }
+
+    /// Nothing comes after the body, and the connection stays open.
+    pub(crate) fn stalling(self) -> Self {
+        Self { end: End::Stalls, ..self }
+    }
+
+    /// The body begins anew for ever.
+    pub(crate) fn endless(self) -> Self {
+        Self { end: End::Never, ..self }
+    }
+
+    /// The connection breaks in the middle of the body.
+    pub(crate) fn breaking_off(self) -> Self {
+        Self { end: End::BreaksOff, ..self }
     }
 
     /// The answer comes after `delay`.
@@ -105,12 +157,16 @@ pub(crate) struct Asked {
     pub(crate) at: Instant,
     /// Status of the answer.
     pub(crate) status: u16,
+    /// Its headers.
+    pub(crate) headers: HeaderMap,
 }
 
 #[derive(Default)]
 struct Site {
     pages: HashMap<String, Page>,
     asked: Vec<Asked>,
+    /// Requests under way, and the most there were at a time, by host.
+    busy: HashMap<String, (usize, usize)>,
 }
 
 /// The server; it ends when it is dropped.
@@ -156,6 +212,12 @@ impl FeedServer {
         self.site.lock().unwrap().asked.clone()
     }
 
+    /// The most requests that were under way at a time, by the host they were for.
+    pub(crate) fn busiest(&self) -> HashMap<String, usize> {
+        let site = self.site.lock().unwrap();
+        site.busy.iter().map(|(host, (_, most))| (host.clone(), *most)).collect()
+    }
+
     /// What it was asked for at this path.
     pub(crate) fn asked_for(&self, path: &str) -> Vec<Asked> {
         self.asked().into_iter().filter(|asked| asked.path == path).collect()
@@ -173,15 +235,21 @@ impl Drop for FeedServer {
 
 async fn answer(State(site): State<Arc<Mutex<Site>>>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap().to_owned()).unwrap_or_default();
     let (page, response) = {
         let mut site = site.lock().unwrap();
         let page = site.pages.get(&path).cloned().unwrap_or_else(|| Page::status(404));
         let response = response(&page, request.headers());
         let is_conditional = request.headers().contains_key(header::IF_NONE_MATCH);
-        site.asked.push(Asked { path, is_conditional, at: Instant::now(), status: response.status().as_u16() });
+        let (status, headers) = (response.status().as_u16(), request.headers().clone());
+        site.asked.push(Asked { path, is_conditional, at: Instant::now(), status, headers });
+        let (now, most) = site.busy.entry(host.clone()).or_default();
+        *now += 1;
+        *most = (*most).max(*now);
         (page, response)
     };
     tokio::time::sleep(page.delay).await;
+    site.lock().unwrap().busy.get_mut(&host).unwrap().0 -= 1;
     response
 }
 
@@ -197,5 +265,13 @@ fn response(page: &Page, asked: &HeaderMap) -> Response {
     }
     let (status, body) =
         if is_known { (StatusCode::NOT_MODIFIED.as_u16(), Vec::new()) } else { (page.status, page.body.to_vec()) };
-    response.status(status).body(Body::from(body)).unwrap()
+    let chunk = Bytes::from(body);
+    let begun = stream::once(std::future::ready(Ok(chunk.clone())));
+    let body = match page.end {
+        End::Whole => Body::from(chunk),
+        End::Stalls => Body::from_stream(begun.chain(stream::pending::<Result<Bytes, io::Error>>())),
+        End::Never => Body::from_stream(stream::repeat_with(move || Ok::<_, io::Error>(chunk.clone()))),
+        End::BreaksOff => Body::from_stream(begun.chain(stream::iter([Err(io::Error::other("it breaks off"))]))),
+    };
+    response.status(status).body(body).unwrap()
 }

@@ -170,6 +170,8 @@ impl Fetch {
     /// Ends the fetch as complete, with so many items shown, and seals its import.
     pub(crate) async fn finish(&self, queue: &Queue, items: usize, seen_bytes: usize) -> SealedCounts {
         let finished = FinishedFetch {
+            hold: String::new(),
+            interval: None,
             feed: &self.feed,
             address_digest: "http://feed.invalid/",
             import: self.import,

@@ -96,6 +96,8 @@ impl Mill {
                 mill.set(&format!("stream.{queue}.{key}"), value);
             }
         }
+        // All feeds of a test are of one host.
+        mill.set("stream.feed_fetch_queue.group_by", false);
         mill
     }
 
@@ -143,6 +145,15 @@ impl Mill {
             Some(value) => feed.insert(key.to_owned(), value.into()),
             None => feed.remove(key),
         };
+        self.set("feed", feeds);
+    }
+
+    /// Sets a key of a feed to a table of texts.
+    pub(crate) fn set_table_of_feed(&mut self, name: &str, key: &str, texts: &[(&str, &str)]) {
+        let table: Table = texts.iter().map(|(key, text)| ((*key).to_owned(), (*text).into())).collect();
+        let mut feeds = self.settings["feed"].as_array().unwrap().clone();
+        let feed = feeds.iter_mut().find(|feed| feed["name"].as_str() == Some(name)).unwrap().as_table_mut().unwrap();
+        feed.insert(key.to_owned(), table.into());
         self.set("feed", feeds);
     }
 

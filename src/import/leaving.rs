@@ -1,0 +1,83 @@
+//! What becomes of the documents of items that their feed shows no more.
+//!
+//! The seen map drops an item after so many complete fetches without it. It has left then, unless another feed of the
+//! same source still has it in its own map: then that one's drop will be its leaving.
+//!
+//! ```text
+//!   dropped ──no other feed has it──▶ documents marked or deleted ──▶ the map is written without it
+//!      └──────another has it──▶ the map is written ──▶ looked at once more: two feeds may drop it at the same moment
+//! ```
+//!
+//! *Crash before the map is written:* it still has the item, and the next fetch drops it again. *MongoDB away:* nothing is
+//! dropped by this fetch.
+
+use std::collections::HashSet;
+
+use crate::error::chain;
+use crate::feed::seen::{Digest, SeenMap};
+use crate::feed::{Feed, OnLeave, identity};
+use crate::queue::{Queue, QueueError};
+use crate::store::Store;
+
+use super::ConfiguredFeeds;
+
+/// Items that one fetch of a feed dropped.
+pub(super) struct Leaving<'a> {
+    pub(super) queue: &'a Queue,
+    pub(super) store: &'a Store,
+    pub(super) feeds: &'a ConfiguredFeeds,
+    pub(super) feed: &'a Feed,
+    /// Version of the fetch.
+    pub(super) version: u64,
+}
+
+impl Leaving<'_> {
+    /// Lets these items leave, as far as no other feed of the source has them; returns those that one has.
+    ///
+    /// `None`: MongoDB could not be written, and the items must not be dropped now.
+    pub(super) async fn leave(&self, dropped: &[Digest]) -> Result<Option<Vec<Digest>>, QueueError> {
+        if dropped.is_empty() || self.feed.on_leave == OnLeave::Keep {
+            return Ok(Some(Vec::new()));
+        }
+        let shown_elsewhere = self.shown_by_others().await?;
+        let (kept, gone): (Vec<Digest>, Vec<Digest>) =
+            dropped.iter().partition(|digest| shown_elsewhere.contains(*digest));
+        if gone.is_empty() {
+            return Ok(Some(kept));
+        }
+        let gone: HashSet<Digest> = gone.into_iter().collect();
+        let source = &self.feed.source;
+        let is_gone = |guid: &str| gone.contains(&Digest::of(identity::job_id(source, guid).as_bytes()));
+        let left = async {
+            let guids = self.store.find_guids(source, is_gone).await?;
+            self.store.leave(source, &guids, self.version, self.feed.on_leave).await
+        };
+        match left.await {
+            Ok(documents) => {
+                tracing::info!(
+                    feed = %self.feed.name, documents, "{documents} items have left feed {}", self.feed.name
+                );
+                Ok(Some(kept))
+            }
+            Err(error) => {
+                tracing::warn!(
+                    feed = %self.feed.name, error = %chain(&error),
+                    "items that left feed {} could not be written; its next fetch tries again", self.feed.name
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    /// The digests in the seen maps of the other feeds of the source.
+    async fn shown_by_others(&self) -> Result<HashSet<Digest>, QueueError> {
+        let mut shown = HashSet::new();
+        for other in self.feeds.current().values() {
+            if other.source == self.feed.source && other.name != self.feed.name {
+                let map = self.queue.seen_map(&other.name).await?;
+                shown.extend(SeenMap::decode(map.as_deref()).digests());
+            }
+        }
+        Ok(shown)
+    }
+}

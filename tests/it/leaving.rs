@@ -1,0 +1,118 @@
+//! Items that leave their feed, and what becomes of their documents.
+
+use std::time::Duration;
+
+use feedmill::{feed::seen::MISSED_MAX, store::JOBS};
+use mongodb::bson::{Bson, Document, doc};
+
+use crate::support::{
+    feed_server::{FeedServer, Page},
+    process::Mill,
+};
+
+/// Fetches a feed as often as it takes for an item to leave it, each time with something new in it.
+async fn fetch_without(mill: &Mill, server: &FeedServer, feed: &str, round: u32) {
+    for n in 0..MISSED_MAX {
+        server.put(&format!("/{feed}"), Page::rss(&[("1", &format!("{feed} {round} {n}"))]));
+        mill.fetch_wait(&[feed]).await;
+    }
+}
+
+async fn document(mill: &Mill, guid: &str) -> Option<Document> {
+    mill.documents().await.find_one(doc! { "guid": guid }).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_document_says_when_its_item_left_until_it_comes_back() {
+    let (server, mut mill) = (FeedServer::start(), Mill::new());
+    mill.feed("a", &server.url("/a"), Some("s"));
+    mill.set_of_feed("a", "on_leave", Some("mark"));
+    let both = Page::rss(&[("1", "one"), ("2", "two")]);
+    server.put("/a", both.clone());
+    mill.fetch_wait(&["a"]).await;
+    let before = document(&mill, "2").await.unwrap();
+    assert!(!before.contains_key("leftFeedAt"));
+    fetch_without(&mill, &server, "a", 0).await;
+    let left = document(&mill, "2").await.unwrap();
+    assert!(matches!(left.get("leftFeedAt"), Some(Bson::DateTime(_))), "{left}");
+    assert!(left.get_i64("version").unwrap() > before.get_i64("version").unwrap());
+    assert!(!document(&mill, "1").await.unwrap().contains_key("leftFeedAt"));
+    server.put("/a", both);
+    assert_eq!(mill.fetch_wait(&["a"]).await[0].updated, 2);
+    assert!(!document(&mill, "2").await.unwrap().contains_key("leftFeedAt"), "it is back");
+    mill.assert_clean(&mill.queues().await, 2).await;
+}
+
+#[tokio::test]
+async fn an_item_stays_while_another_feed_of_its_source_shows_it() {
+    let (server, mut mill) = (FeedServer::start(), Mill::new());
+    for feed in ["a", "b"] {
+        mill.feed(feed, &server.url(&format!("/{feed}")), Some("s"));
+        mill.set_of_feed(feed, "on_leave", Some("delete"));
+        server.put(&format!("/{feed}"), Page::rss(&[("1", "one"), ("2", "two")]));
+        mill.fetch_wait(&[feed]).await;
+    }
+    fetch_without(&mill, &server, "a", 1).await;
+    assert!(document(&mill, "2").await.is_some(), "b shows it");
+    fetch_without(&mill, &server, "b", 2).await;
+    assert!(document(&mill, "2").await.is_none(), "nobody does");
+}
+
+#[tokio::test]
+async fn how_long_documents_are_kept_is_an_index_of_mongodb_that_follows_the_configuration() {
+    let mill = Mill::new();
+    let store = mill.store().await;
+    store.ensure_indexes().await.unwrap();
+    let documents = store.database().collection::<Document>(JOBS);
+    for keep in
+        [None, Some(Duration::from_hours(24)), Some(Duration::from_hours(48)), Some(Duration::from_hours(48)), None]
+    {
+        store.ensure_documents_keep(keep).await.unwrap();
+        let mut indexes = documents.list_indexes().await.unwrap();
+        let mut found = None;
+        while indexes.advance().await.unwrap() {
+            let index = indexes.deserialize_current().unwrap();
+            if index.keys == doc! { "leftFeedAt": 1 } {
+                found = index.options.and_then(|options| options.expire_after);
+            }
+        }
+        assert_eq!(found, keep);
+    }
+}
+
+#[tokio::test]
+async fn a_doctor_finds_what_prevents_the_unique_index_and_keeps_the_newest_of_duplicates() {
+    let mut mill = Mill::new();
+    let server = FeedServer::start();
+    server.put("/a", Page::rss(&[("1", "one")]));
+    mill.feed("a", &server.url("/a"), Some("s"));
+    let documents = mill.documents().await;
+    let item = |guid: &str, version: i64, title: &str| doc! { "source": "s", "guid": guid, "version": version, "title": title };
+    let others = [doc! { "source": "s", "title": "without" }, doc! { "source": 7, "guid": "x" }];
+    documents
+        .insert_many([item("1", 1, "old"), item("1", 3, "new"), item("1", 2, "mid"), item("2", 1, "alone")])
+        .await
+        .unwrap();
+    documents.insert_many(others).await.unwrap();
+    let index = mongodb::IndexModel::builder().keys(doc! { "source": 1, "guid": 1 }).build();
+    documents.create_index(index).await.unwrap();
+
+    let ran = mill.run(&["doctor"]).await;
+    assert_eq!(ran.status.code(), Some(3), "{}{}", ran.stdout, ran.stderr);
+    for wanted in
+        ["1 items have 2 documents too many", "is not unique", "2 documents of jobs have no source or no guid"]
+    {
+        assert!(ran.stdout.contains(wanted), "{wanted}: {}", ran.stdout);
+    }
+    assert_eq!(documents.count_documents(doc! {}).await.unwrap(), 6, "it only looks");
+    let ran = mill.run(&["doctor", "--fix"]).await;
+    assert!(ran.stdout.contains("2 older duplicates were deleted"), "{}", ran.stdout);
+    assert_eq!(ran.status.code(), Some(3), "what nobody knows is not touched");
+    assert_eq!(mill.title("1").await.as_deref(), Some("new"));
+    documents.delete_many(doc! { "guid": { "$not": { "$type": "string" } } }).await.unwrap();
+    documents.delete_many(doc! { "source": 7 }).await.unwrap();
+    let ran = mill.run(&["doctor", "--fix"]).await;
+    assert!(!ran.stdout.contains("wrong documents") && ran.stdout.contains("nothing is in the way"), "{}", ran.stdout);
+    mill.fetch_wait(&["a"]).await;
+    assert_eq!(documents.count_documents(doc! {}).await.unwrap(), 2);
+}
