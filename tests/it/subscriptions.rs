@@ -148,7 +148,7 @@ async fn ten_thousand_feeds_come_from_an_opml_file_and_go_into_one() {
         let counts: Value = serde_json::from_str(&ran.stdout).unwrap();
         assert_eq!((&counts["added"], &counts["known"], &counts["refused"]), (&added.into(), &known.into(), &1.into()));
     }
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_mins(1), "{:?}", began.elapsed());
     assert_eq!(feeds(&mill).await.len(), 10_000);
     let exported = mill.run_ok(&["feeds", "export-opml"]).await;
     assert_eq!(exported.matches("<outline type=\"rss\" text=\"Jobs ").count(), 10_000);
