@@ -244,8 +244,13 @@ fn version_and_options(job: &NewJob<'_>, tells_all: bool) -> Vec<u8> {
     let name = job.envelope.name.filter(|_| tells_all);
     let has_options = !job.delay.is_zero() || job.attempts_made > 0 || job.dedup.is_some() || name.is_some();
     let mut bytes = Vec::new();
-    if job.version.is_some() || has_options {
-        bytes.extend_from_slice(&job.version.map_or([0; 8], Version::to_bytes));
+    match job.version {
+        Some(version) => {
+            bytes.push(b'v');
+            bytes.extend_from_slice(&version.to_bytes());
+        }
+        None if has_options => bytes.push(b'-'),
+        None => {}
     }
     if has_options {
         let dedup = job.dedup.map(|dedup| {

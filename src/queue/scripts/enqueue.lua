@@ -11,9 +11,10 @@
 -- KEYS  1-12 as queue.lua · 13 seen map of the feed (string; any key of the queue for plain adds) · 14… job:<id> (string)
 -- ARGV  1-4 as queue.lua · 5 "item" or "add" · 6 version of the fetch (8 bytes, empty for plain adds) · 7 import (8 bytes)
 --       then per job: the length of its extras, the extras, its envelope · and what else is to be said of it: of an item, "n"
---       if the fetch took it for new, "c" for changed, and its record for the seen map (16 bytes); of an add nothing, or its
---       version (8 bytes, 0 for now) and its options: MessagePack [delay (ms), attempts made, deduplication or nil, name for
---       the event or nil] (or empty); deduplication: [id, ttl (ms; 0: as long as the job lives), extend, replace, keep_last]
+--       if the fetch took it for new, "c" for changed, and its record for the seen map (16 bytes); of an add nothing, or "v"
+--       and its version (8 bytes), or "-" if it has none, and then its options: MessagePack [delay (ms), attempts made,
+--       deduplication or nil, name for the event or nil] (or nothing); deduplication: [id, ttl (ms; 0: as long as the job
+--       lives), extend, replace, keep_last]
 -- Returns {statuses, note…}: one letter per job, and a note for each X and P, in their order:
 --         E enqueued · C changed · D duplicate · P deduplicated (note: id of the job that holds the deduplication id)
 --         · X refused (note: the error);
@@ -39,7 +40,7 @@ local statuses, notes, records, changes = {}, {}, {}, {}
 local n_enqueued, n_changed, n_duplicate, n_deduplicated, n_new = 0, 0, 0, 0, 0
 local CHANGED = string.byte('c')
 local clock = now_us()
-local NO_VERSION, NO_OPTIONS = string.rep('\0', 8), {0, 0}
+local NO_OPTIONS = {0, 0}
 local is_item = mode == 'item'
 local default_version = is_item and fetch_version or struct.pack('>I8', clock)
 local arrival = clock
@@ -155,11 +156,12 @@ for i = FIRST_KEY, #KEYS do
   local id, value, said = string.sub(key, ID_AT), ARGV[at], ARGV[at + 1]
   local version, options, unversioned = default_version, NO_OPTIONS, not is_item
   if not is_item and said ~= '' then
-    if string.sub(said, 1, 8) ~= NO_VERSION then
-      version, unversioned = string.sub(said, 1, 8), false
+    local options_at = 2
+    if string.sub(said, 1, 1) == 'v' then
+      version, unversioned, options_at = string.sub(said, 2, 9), false, 10
     end
-    if #said > 8 then
-      options = cmsgpack.unpack(string.sub(said, 9))
+    if #said >= options_at then
+      options = cmsgpack.unpack(string.sub(said, options_at))
     end
   end
   local status, head, err
