@@ -62,7 +62,7 @@ impl Leaving<'_> {
             Err(error) => {
                 tracing::warn!(
                     feed = %self.feed.name, error = %chain(&error),
-                    "items that left feed {} could not be written; its next fetch tries again", self.feed.name
+                    "the documents of items that left feed {} could not be written and stay as they are", self.feed.name
                 );
                 Ok(None)
             }
