@@ -17,7 +17,8 @@ const ANOMALY: u8 = 3;
 /// Check Redis, MongoDB and what is stored in it
 ///
 /// Finds what would prevent the unique index on source and guid in a collection that another system has filled. With
-/// --fix the newest document of each item is kept, and the others are deleted. Exit status 3: something is wrong.
+/// --fix the newest document of each item is kept, and the others are deleted: stop whatever else writes them first. Exit
+/// status 3: something is wrong.
 ///
 /// As JSON: [{check, ok, detail}].
 #[derive(Debug, Args)]

@@ -16,8 +16,8 @@ use crate::worker::ScheduleLoop;
 /// Add the fetch jobs of feeds at the times of their schedules
 ///
 /// It fires the job schedulers of both queues too (`feedmill schedulers`). Start as many processes as you like, on as many
-/// hosts: each slot is fired once. Workers do the work. SIGHUP re-reads the feeds. Ends on SIGTERM, on Ctrl-C, or with its
-/// terminal. With FEEDMILL_METRICS_LISTEN=127.0.0.1:9100 it exports what it does on http://127.0.0.1:9100/metrics.
+/// hosts: each slot is fired once. Workers do the work. SIGHUP re-reads the feeds; subscriptions come from MongoDB.
+/// Ends on SIGTERM, on Ctrl-C, or with its terminal. With FEEDMILL_METRICS_LISTEN=127.0.0.1:9100 it exports what it does on http://127.0.0.1:9100/metrics.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill schedule

@@ -471,7 +471,8 @@ impl Fetch<'_> {
         is_auto.then(|| pace::interval_after(self.begun.feed.interval, has_news))
     }
 
-    /// Moves the feed's slot, if it is not that of its schedule, or was not.
+    /// Moves the feed's slot, if it is not that of its schedule, or was not. If we die before that, the hold is remembered
+    /// with the feed: the slot is moved by the next fetch, or when a scheduler starts.
     async fn go_on(&self, hold: Hold) -> Result<(), QueueError> {
         if self.feed.schedule.is_none() || (hold == Hold::None && self.begun.feed.hold.is_empty()) {
             return Ok(());

@@ -72,7 +72,10 @@ impl Store {
     }
 
     /// Keeps of each item's documents the newest: the one with the highest version, else the one that was last written,
-    /// else the one with the highest `_id`. Drops a plain index on the same fields. Answers how many documents it deleted.
+    /// else the one with the highest `_id`. One that was written since it was read is left, and still an obstacle. Drops a
+    /// plain index on the same fields, if the unique one can follow it. Answers how many documents it deleted.
+    ///
+    /// *Crash at any point:* some of the older ones are gone, or no index is there until the next start makes the unique one.
     ///
     /// # Errors
     /// [`StoreError::is_outage`] holds for all of them; may be repeated.
@@ -92,11 +95,16 @@ impl Store {
             if let Some(newest) = newest {
                 found.remove(newest);
             }
-            let ids: Vec<Bson> = found.iter().filter_map(|document| document.get("_id").cloned()).collect();
-            let delete = documents.delete_many(doc! { "_id": { "$in": ids } });
+            let as_read: Vec<Document> = found.iter().map(as_read).collect();
+            if as_read.is_empty() {
+                continue; // somebody else has removed them; and `$or` takes no empty list
+            }
+            let delete = documents.delete_many(doc! { "$or": as_read });
             deleted += self.call_within(BUILD_TIMEOUT, DOING, delete).await?.deleted_count;
         }
-        if let Some(name) = &obstacles.plain_index {
+        if let Some(name) = &obstacles.plain_index
+            && obstacles.unidentified_documents == 0
+        {
             self.call(DOING, documents.drop_index(name.as_str())).await?;
         }
         Ok(deleted)
@@ -122,6 +130,17 @@ impl Store {
         };
         Ok(found.iter().filter_map(duplicate).collect())
     }
+}
+
+/// What fits a document as long as nobody writes it.
+fn as_read(document: &Document) -> Document {
+    // null fits a field that is not there
+    let read = |field| (field, document.get(field).cloned().unwrap_or(Bson::Null));
+    ["_id", "version", "updatedAt", "createdAt"]
+        .map(read)
+        .into_iter()
+        .map(|(field, value)| (field.to_owned(), value))
+        .collect()
 }
 
 /// Which of two documents of an item is older.

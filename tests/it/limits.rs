@@ -507,6 +507,7 @@ async fn a_job_that_comes_while_a_reader_gets_ready_to_wait_is_seen(url: &str) {
                 }
             }
         });
+        // each time a little later on the reader's way
         tokio::time::sleep(Duration::from_micros(n * 60)).await;
         let began = Instant::now();
         add_prioritized(&queue, format!("{n}"), 1).await;
