@@ -109,6 +109,11 @@ async fn a_doctor_finds_what_prevents_the_unique_index_and_keeps_the_newest_of_d
     assert!(ran.stdout.contains("2 older duplicates were deleted"), "{}", ran.stdout);
     assert_eq!(ran.status.code(), Some(3), "what nobody knows is not touched");
     assert_eq!(mill.title("1").await.as_deref(), Some("new"));
+    let names = documents.list_index_names().await.unwrap();
+    assert!(
+        names.contains(&"source_1_guid_1".to_owned()),
+        "no index is dropped that nothing can follow yet: {names:?}"
+    );
     documents.delete_many(doc! { "guid": { "$not": { "$type": "string" } } }).await.unwrap();
     documents.delete_many(doc! { "source": 7 }).await.unwrap();
     let ran = mill.run(&["doctor", "--fix"]).await;
