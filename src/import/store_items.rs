@@ -50,7 +50,7 @@ impl Handler for StoreItems {
             .collect();
         let began = Instant::now();
         let results = self.store.write(&writes).await;
-        self.metrics.written(began.elapsed(), results.as_deref().unwrap_or_default());
+        self.metrics.written(began.elapsed(), results.as_deref().ok());
         let mut results = results.map_err(|cause| Outage { what: "MongoDB", cause: cause.into() })?.into_iter();
         Ok(items
             .into_iter()
