@@ -3,7 +3,6 @@
 //!
 //! All entries that were delivered must be looked at to be sure, so a [`Patrol`] goes over them a few pages at a time.
 
-
 use super::scripts::{self, Call, JOBS_PER_CALL_MAX};
 use super::{Queue, QueueError};
 
