@@ -189,6 +189,8 @@ async fn a_demo_that_stays_prints_its_addresses_can_be_scraped_and_ends_with_all
         let address = addresses.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap();
         assert!(said.contains(&format!("  {label:<9} {}\n", address.trim_matches('\''))), "{said}{addresses}");
     }
+    // A rate needs numbers from before.
+    prometheus.has_data("feedmill_job_wait_seconds_count").await;
     let mut again = demo.0.command(BINARY);
     again.args(["fetch", "--all", "--force", "--wait", "--config"]).arg(demo.path(".feedmill/demo/streams.toml"));
     for (name, value) in addresses.lines().filter_map(|line| line.split_once('=')) {
