@@ -112,8 +112,8 @@ impl HttpClient for Client {
             let status = answer.status();
             Ok::<_, reqwest::Error>((status, answer.bytes().await?))
         };
-        let sending = tokio::time::timeout(EXPORT_TIMEOUT, sending);
-        let (status, body) = self.runtime.spawn(sending).await???;
+        let in_time = async { tokio::time::timeout(EXPORT_TIMEOUT, sending).await };
+        let (status, body) = self.runtime.spawn(in_time).await???;
         Ok(Response::builder().status(status).body(body)?)
     }
 }

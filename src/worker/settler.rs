@@ -132,18 +132,18 @@ fn ending(parts: &Parts, delivery: &Delivery, outcome: Outcome, span: &Span) -> 
             Ending::Done(Done { lease, stored, keep: own.and_then(|own| own.on_complete), result, dedup })
         }
         Settlement::BackOff { wait, reason } => {
-            span.record("outcome", if reason.is_some() { "retried" } else { "snoozed" });
             log_back_off(parts, &lease, (attempt, attempts), wait, reason.as_deref());
+            span.record("outcome", if reason.is_some() { "retried" } else { "snoozed" });
             failed(span, reason.as_deref());
             Ending::BackOff(BackOff { lease, wait, reason })
         }
         Settlement::Bury { reason, exhausted } => {
-            span.record("outcome", "buried");
-            failed(span, Some(&reason));
             tracing::error!(
                 queue = %parts.queue.name(), job.id = %lease.id, attempt, %reason,
                 "job {} failed for good: it is a dead letter now (`feedmill queue redrive` brings it back)", lease.id
             );
+            span.record("outcome", "buried");
+            failed(span, Some(&reason));
             Ending::Bury(Burial { lease, reason, exhausted, dedup })
         }
     }
