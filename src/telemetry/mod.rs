@@ -32,8 +32,8 @@ pub enum LogFormat {
 /// Starts logging at `level` (`info`, `warn` …) unless `RUST_LOG` says otherwise, and traces where the environment asks
 /// for them. To be called within the runtime that sends them.
 pub fn start(level: &str, format: LogFormat) {
-    // The drivers' own logs are noise at levels that are ours to read.
-    let default = format!("{level},mongodb=warn,redis=warn,hyper=warn,reqwest=warn");
+    // The drivers' own logs are noise at levels that are ours to read; that spans are not sent, `otlp` says itself.
+    let default = format!("{level},mongodb=warn,redis=warn,hyper=warn,reqwest=warn,opentelemetry=off");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     #[cfg(feature = "otlp")]
     if otlp::is_asked_for() {

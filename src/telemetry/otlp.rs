@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
@@ -21,6 +22,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, filter};
+
+use crate::error::chain;
 
 use super::{LogFormat, is_asked_for as is_endpoint_set, spans};
 
@@ -73,7 +76,7 @@ pub(super) fn start(filter: EnvFilter, format: LogFormat) {
 
 fn provider() -> Result<SdkTracerProvider, ExporterBuildError> {
     crate::tls::install_provider();
-    let client = Client { client: reqwest::Client::new(), runtime: Handle::current() };
+    let client = Client { client: reqwest::Client::new(), runtime: Handle::current(), fails: AtomicBool::new(false) };
     let exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(client)
@@ -100,12 +103,28 @@ pub(super) fn end() {
 struct Client {
     client: reqwest::Client,
     runtime: Handle,
+    /// Whether the last request did, so that an outage is said once.
+    fails: AtomicBool,
+}
+
+impl Client {
+    /// Says that spans are not sent, or are again, when that changes.
+    fn say(&self, address: &reqwest::Url, failure: Option<&str>) {
+        match (failure, self.fails.swap(failure.is_some(), Ordering::Relaxed)) {
+            (Some(error), false) => tracing::warn!(
+                %address, error, "traces cannot be sent to {address}: {error}; jobs go on, and spans are lost meanwhile"
+            ),
+            (None, true) => tracing::info!(%address, "traces are sent to {address} again"),
+            (Some(_), true) | (None, false) => {}
+        }
+    }
 }
 
 #[async_trait::async_trait]
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let request = reqwest::Request::try_from(request)?;
+        let address = request.url().clone();
         let client = self.client.clone();
         let sending = async move {
             let answer = client.execute(request).await?;
@@ -113,7 +132,20 @@ impl HttpClient for Client {
             Ok::<_, reqwest::Error>((status, answer.bytes().await?))
         };
         let in_time = async { tokio::time::timeout(EXPORT_TIMEOUT, sending).await };
-        let (status, body) = self.runtime.spawn(in_time).await???;
+        let (status, body) = match self.runtime.spawn(in_time).await? {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                // It names the address by itself, which ours does too.
+                self.say(&address, Some(&chain(&error.without_url())));
+                return Err("the collector cannot be reached".into());
+            }
+            Err(_) => {
+                self.say(&address, Some(&format!("no answer within {EXPORT_TIMEOUT:?}")));
+                return Err("the collector does not answer".into());
+            }
+        };
+        let refusal = (!status.is_success()).then(|| format!("it answered {status}"));
+        self.say(&address, refusal.as_deref());
         Ok(Response::builder().status(status).body(body)?)
     }
 }
