@@ -38,11 +38,13 @@ test: ## everything CI runs: set-up, make check, all tests
 	cargo test --locked --doc --quiet
 	cargo build --locked --examples --quiet
 	cargo nextest run --locked --all-targets
+	cargo nextest run --locked --features otlp -E 'test(/^traces::/)'
 
 # The documentation is built with the private items, so a link to one leads somewhere.
 check: ## formatting, lints, documentation, licences of dependencies
 	cargo fmt --check
 	cargo clippy --locked --all-targets --quiet -- -D warnings
+	cargo clippy --locked --lib --bins --features otlp --quiet -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --document-private-items --quiet
 	cargo deny --locked check bans licenses sources
 	@$(MAKE) --no-print-directory advisories

@@ -20,7 +20,7 @@ from xml.sax.saxutils import escape
 
 DASHBOARD = pathlib.Path(__file__).parent.parent / "grafana/dashboards/feedmill.json"
 WIDTH, UNIT_HEIGHT, GAP = 1440, 32, 8  # px: 24 columns wide; of one unit of a panel's height; between panels
-POINTS = 240  # of a line
+POINTS = 150  # of a line
 PALETTE = ["#3f8f3a", "#c98500", "#3274d9", "#d0342c", "#8f3bb8", "#00838f", "#b5651d", "#5a6270"]
 COLOURS = {"green": "#2e7d32", "orange": "#d97706", "red": "#c62828", "text": "#1f2933"}
 FONT = "font-family='Inter, Helvetica, Arial, sans-serif'"
@@ -100,7 +100,7 @@ class Panel:
 
     def draw_lines(self, x, y, width, height):
         custom = self.json["fieldConfig"]["defaults"]["custom"]
-        left, top, right, bottom = x + 70, y + 40, x + width - 16, y + height - 52
+        left, top, right, bottom = x + 70, y + 40, x + width - 16, y + height - 68
         numbers = [(name, [(at, v) for at, v in points if not math.isnan(v)]) for name, points in self.series]
         numbers = [(name, points) for name, points in numbers if points]
         if "stacking" in custom:
@@ -143,14 +143,13 @@ class Panel:
             floor = f"{to_x(points[0][0]):.1f},{bottom} {line} {to_x(points[-1][0]):.1f},{bottom}"
             yield f"<polygon points='{floor}' fill='{colour}' opacity='{custom['fillOpacity'] / 100}'/>"
             yield f"<polyline points='{line}' fill='none' stroke='{colour}' stroke-width='1.8'/>"
-        at = x + 12
+        at, base = x + 12, y + height - 30
         for (name, _), colour in coloured:
-            needed = 26 + 6.6 * len(name)
+            needed = 26 + 6.8 * len(name)
             if at + needed > x + width - 8:
-                yield f"<text x='{at}' y='{y + height - 12}' font-size='12' fill='#5a6270'>…</text>"
-                break
-            yield f"<rect x='{at}' y='{y + height - 20}' width='14' height='4' rx='2' fill='{colour}'/>"
-            yield f"<text x='{at + 19}' y='{y + height - 13}' font-size='12' fill='#1f2933'>{escape(name)}</text>"
+                at, base = x + 12, base + 18
+            yield f"<rect x='{at:.0f}' y='{base - 7}' width='14' height='4' rx='2' fill='{colour}'/>"
+            yield f"<text x='{at + 19:.0f}' y='{base}' font-size='12' fill='#1f2933'>{escape(name)}</text>"
             at += needed + 10
 
 

@@ -136,7 +136,7 @@ impl JobHandler for FetchFeed {
             Err(error) if is_last => {
                 self.import_queue.seal_import(import, &chain(&error)).await.map_err(redis_outage)?;
                 tracing::error!(
-                    feed = %feed.name, import = %import, error = %chain(&error),
+                    queue = %self.fetch_queue.name(), feed = %feed.name, import = %import, error = %chain(&error),
                     "fetching feed {} failed; its next slot tries again", feed.name
                 );
                 Ok(Outcome::Done)
@@ -228,12 +228,12 @@ impl FetchFeed {
                     Next::RetryAfter(wait) if !is_last => return Ok(Outcome::RetryAfter(reason, wait)),
                     Next::Stop => tracing::warn!(
                         target: "feedmill::failed_fetch",
-                        feed = %feed.name, import = %import, error = %reason,
+                        queue = %self.fetch_queue.name(), feed = %feed.name, import = %import, error = %reason,
                         "feed {} is gone for good: it is fetched again only when somebody asks for it", feed.name
                     ),
                     Next::Fail | Next::Retry | Next::RetryAfter(_) => tracing::warn!(
                         target: "feedmill::failed_fetch",
-                        feed = %feed.name, import = %import, error = %reason,
+                        queue = %self.fetch_queue.name(), feed = %feed.name, import = %import, error = %reason,
                         "fetching feed {} failed; its next slot tries again", feed.name
                     ),
                 }

@@ -80,7 +80,12 @@ impl TakeIn<'_> {
                         ),
                         Err(error) => format!("the item cannot be written down: {error}"),
                     };
-                    tracing::error!(feed = %self.scope.feed, job.id = %candidate.id, %reason, "item refused: {reason}");
+                    tracing::error!(
+                        queue = %self.queue.name(), feed = %self.scope.feed, import = %self.scope.import,
+                        job.id = %candidate.id, %reason,
+                        "item {} of feed {} refused: {reason}; the next fetch tries it again",
+                        candidate.id, self.scope.feed
+                    );
                     taken.refused.push((candidate.id, reason));
                     continue;
                 }

@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::{CommandFactory as _, Parser as _};
 use feedmill::{
+    cli::Cli,
     job::JobId,
     metrics::{
         self, QueueReadings,
@@ -148,6 +150,23 @@ async fn prometheus_scrapes_what_is_exported_and_every_expression_of_dashboard_a
     assert!(matches!(findings.as_slice(), [one] if one.starts_with("bullmq_job_count ")), "{findings:?}");
 
     prometheus.knows_dashboard_and_alerts(&[]).await;
+}
+
+#[test]
+fn every_command_that_an_alert_names_is_one() {
+    let alerts = include_str!("../../prometheus/alerts.yml").replace("{{ $labels.queue }}", "jobs");
+    let runbooks: Vec<&str> = alerts.lines().filter_map(|line| line.trim().strip_prefix("runbook: \"")).collect();
+    assert_eq!(runbooks.len(), alerts.matches("- alert: ").count(), "each alert has one");
+    for runbook in runbooks {
+        let commands: Vec<&str> =
+            runbook.trim_end_matches('"').split("; ").map(|part| &part[part.find("feedmill ").unwrap()..]).collect();
+        assert!(!commands.is_empty(), "{runbook}");
+        let is_there = |command: &&&str| Cli::command().find_subcommand(command.split(' ').nth(1).unwrap()).is_some();
+        for command in commands.iter().filter(is_there) {
+            let parsed = Cli::try_parse_from(command.split(' '));
+            assert!(parsed.is_ok(), "{command}: {}", parsed.unwrap_err());
+        }
+    }
 }
 
 #[test]
