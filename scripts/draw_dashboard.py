@@ -3,8 +3,8 @@
 
     scripts/draw_dashboard.py http://127.0.0.1:9090 [--minutes 10] [--queue job_import_queue] [--out docs/dashboard]
 
-Asks what Grafana would ask, with the window of rates that Grafana would choose; a row that is repeated for each queue is
-drawn for one. Needs nothing but Python 3. Exits with 1 when a panel has no data.
+Asks what Grafana would ask; a row that is repeated for each queue is drawn for one. Needs nothing but Python 3. Exits
+with 1 when a panel has no data.
 """
 
 import argparse
@@ -159,7 +159,8 @@ def main():
     parser.add_argument("--minutes", type=float, default=10, help="how far back (default: 10)")
     parser.add_argument("--queue", default="job_import_queue", help="queue of the row that is repeated")
     parser.add_argument("--rate", default="1m", help="window of rates, at least four scrapes (default: 1m)")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/dashboard"), help="folder of the pictures")
+    folder = pathlib.Path("docs/dashboard")
+    parser.add_argument("--out", type=pathlib.Path, default=folder, help=f"folder of the pictures (default: {folder})")
     args = parser.parse_args()
     end = time.time()
     start = end - args.minutes * 60
