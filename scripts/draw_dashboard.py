@@ -51,8 +51,11 @@ def shown(value, unit):
     return scaled(value, [(1e6, " M"), (1e3, " K"), (1, ""), (1e-3, " m")]) + ("/s" if unit == "ops" else "")
 
 
-def ticks(top):
-    """Rounded values from 0 up to at least `top`."""
+def ticks(top, unit):
+    """Values that are round in this unit, from 0 up to at least `top`."""
+    if unit == "bytes":
+        scale = 1024 ** math.floor(math.log(max(top, 1), 1024))
+        return [mark * scale for mark in ticks(top / scale, "short")]
     power = 10 ** math.floor(math.log10(top / 4))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power * 4 >= top * 0.999)
     return [step * n for n in range(math.ceil(top / step - 1e-9) + 1)]
@@ -92,7 +95,7 @@ class Panel:
         mapped = (defaults.get("mappings") or [{"options": {}}])[0]["options"].get(f"{value:g}")
         if mapped:
             text, colour = mapped["text"], mapped["color"]
-        size = min(40, width / max(len(text), 1) * 1.5)
+        size = min(36, width / len(text) * 1.3)
         yield (
             f"<text x='{x + width / 2}' y='{y + height / 2 + 26}' font-size='{size:.0f}' font-weight='600' "
             f"text-anchor='middle' fill='{COLOURS[colour]}'>{escape(text)}</text>"
@@ -103,17 +106,16 @@ class Panel:
         left, top, right, bottom = x + 70, y + 40, x + width - 16, y + height - 68
         numbers = [(name, [(at, v) for at, v in points if not math.isnan(v)]) for name, points in self.series]
         numbers = [(name, points) for name, points in numbers if points]
+        floors = []
         if "stacking" in custom:
             # From below: each line stands on the sum of those before it.
             below = {}
-            stacked = []
-            for name, points in numbers:
-                points = [(at, below.get(at, 0) + value) for at, value in points]
-                below.update(points)
-                stacked.append((name, points))
-            numbers = stacked
+            for n, (name, points) in enumerate(numbers):
+                floors.append([(at, below.get(at, 0)) for at, _ in points])
+                numbers[n] = (name, [(at, below.get(at, 0) + value) for at, value in points])
+                below.update(numbers[n][1])
         highest = max((value for _, points in numbers for _, value in points), default=0)
-        marks = ticks(self.json["fieldConfig"]["defaults"].get("max") or highest or 1)
+        marks = ticks(self.json["fieldConfig"]["defaults"].get("max") or highest or 1, self.unit)
         start, end = self.start, self.end
         to_x = lambda at: left + (at - start) / (end - start) * (right - left)
         to_y = lambda value: bottom - value / marks[-1] * (bottom - top)
@@ -133,16 +135,19 @@ class Panel:
                 f"<text x='{to_x(at):.1f}' y='{bottom + 16}' font-size='11' text-anchor='{anchor}' fill='#5a6270'>"
                 f"{time_of_day}</text>"
             )
+        drawn = lambda points: " ".join(f"{to_x(at):.1f},{to_y(value):.1f}" for at, value in points)
         coloured = list(zip(numbers, (PALETTE[n % len(PALETTE)] for n in range(len(numbers)))))
-        for (_, points), colour in reversed(coloured) if "stacking" in custom else coloured:
-            line = " ".join(f"{to_x(at):.1f},{to_y(value):.1f}" for at, value in points)
+        for n, ((_, points), colour) in enumerate(coloured):
+            line, floor = drawn(points), floors[n] if floors else [(points[0][0], 0), (points[-1][0], 0)]
             if len(points) == 1:
                 at, value = points[0]
                 yield f"<circle cx='{to_x(at):.1f}' cy='{to_y(value):.1f}' r='2.5' fill='{colour}'/>"
                 continue
-            floor = f"{to_x(points[0][0]):.1f},{bottom} {line} {to_x(points[-1][0]):.1f},{bottom}"
-            yield f"<polygon points='{floor}' fill='{colour}' opacity='{custom['fillOpacity'] / 100}'/>"
-            yield f"<polyline points='{line}' fill='none' stroke='{colour}' stroke-width='1.8'/>"
+            area = f"{line} {drawn(reversed(floor))}"
+            yield f"<polygon points='{area}' fill='{colour}' opacity='{custom['fillOpacity'] / 100}'/>"
+            # A band without height would hide the line below it.
+            if any(value > below for (_, value), (_, below) in zip(points, floor)) or not floors:
+                yield f"<polyline points='{line}' fill='none' stroke='{colour}' stroke-width='1.8'/>"
         at, base = x + 12, y + height - 30
         for (name, _), colour in coloured:
             needed = 26 + 6.8 * len(name)
@@ -157,12 +162,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("prometheus", help="its address, such as http://127.0.0.1:9090")
     parser.add_argument("--minutes", type=float, default=10, help="how far back (default: 10)")
+    parser.add_argument("--until", type=float, default=time.time(), metavar="UNIX_TIME", help="to when (default: now)")
     parser.add_argument("--queue", default="job_import_queue", help="queue of the row that is repeated")
     parser.add_argument("--rate", default="1m", help="window of rates, at least four scrapes (default: 1m)")
     folder = pathlib.Path("docs/dashboard")
     parser.add_argument("--out", type=pathlib.Path, default=folder, help=f"folder of the pictures (default: {folder})")
     args = parser.parse_args()
-    end = time.time()
+    end = args.until
     start = end - args.minutes * 60
     Panel.start, Panel.end = start, end
 
