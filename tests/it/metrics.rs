@@ -497,6 +497,7 @@ async fn what_redis_says_of_its_memory_and_of_what_it_evicts_is_exported() {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stderr, reason = "the numbers are for whoever asks with FEEDMILL_METRICS_JOBS=1000000")]
 async fn metrics_take_less_than_five_milliseconds_however_many_jobs_there_are() {
     let jobs: usize = env::var("FEEDMILL_METRICS_JOBS").map_or(20_000, |jobs| jobs.parse().unwrap());
     let redis = OwnRedis::start(&[]);
