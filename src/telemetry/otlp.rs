@@ -76,7 +76,7 @@ pub(super) fn start(filter: EnvFilter, format: LogFormat) {
 
 fn provider() -> Result<SdkTracerProvider, ExporterBuildError> {
     crate::tls::install_provider();
-    let client = Client { client: reqwest::Client::new(), runtime: Handle::current(), fails: AtomicBool::new(false) };
+    let client = Client { http: reqwest::Client::new(), runtime: Handle::current(), fails: AtomicBool::new(false) };
     let exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(client)
@@ -101,7 +101,7 @@ pub(super) fn end() {
 /// The client of the fetcher, for the thread of OpenTelemetry, which is none of tokio's.
 #[derive(Debug)]
 struct Client {
-    client: reqwest::Client,
+    http: reqwest::Client,
     runtime: Handle,
     /// Whether the last request did, so that an outage is said once.
     fails: AtomicBool,
@@ -125,7 +125,7 @@ impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let request = reqwest::Request::try_from(request)?;
         let address = request.url().clone();
-        let client = self.client.clone();
+        let client = self.http.clone();
         let sending = async move {
             let answer = client.execute(request).await?;
             let status = answer.status();
