@@ -37,6 +37,7 @@ pub mod migrate;
 pub mod http;
 
 // around the road
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod demo;

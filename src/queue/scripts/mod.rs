@@ -75,6 +75,8 @@ scripts! {
     COUNTS = ["head", "queue", "gate"] "counts";
     FIND = ["head", "queue", "placing"] "find";
     LIST = ["head", "queue", "brief"] "list";
+    LOOK_AT_DELIVERED = ["head", "queue", "gate", "placing"] "look_at_delivered";
+    LOOK_AT_GUARDS = ["head", "queue", "placing"] "look_at_guards";
     SET_PROGRESS = ["head", "queue"] "set_progress";
     ADD_LOG = ["head", "queue"] "add_log";
     CONSUMERS = ["head"] "consumers";
