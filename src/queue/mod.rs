@@ -294,6 +294,11 @@ impl Queue {
         }
     }
 
+    /// Whether it limits how many jobs of a group stand where they are read.
+    fn limits_groups(&self) -> bool {
+        self.inner.options.group_window.is_some()
+    }
+
     /// The extras of a job's head; nothing for most jobs. Groups count only on a queue that limits them.
     fn extras(&self, priority: u32, group: Option<&str>) -> Vec<u8> {
         let group = group.filter(|_| self.inner.options.group_window.is_some()).unwrap_or_default();

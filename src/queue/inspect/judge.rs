@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use super::super::{GROUP, Queue, QueueError, millis};
 use super::observe::{Due, Length, Observed, RawConsumer, RawGroup, RawPending, lane_name};
-use super::walks::{Delivered, Guards};
+use super::walks::{Delivered, Guards, Miscounted};
 use super::words::{counted, is, span, will_be};
 use super::{
     ConsumerLife, ConsumerLine, DeadReason, Finding, FindingKind, Group, InspectOptions, Inspection, ParkedGroup,
@@ -29,8 +29,11 @@ pub(super) async fn inspect(queue: &Queue, options: InspectOptions) -> Result<In
     }
     let observed = queue.observe().await?;
     let delivered = queue.walk_delivered(&options).await?;
+    let fence = queue.fence().await?;
     let guards = queue.walk_guards(&options).await?;
-    Ok(Judge { queue, options, observed, findings: Vec::new() }.inspection(delivered, guards))
+    let miscounted =
+        if queue.limits_groups() { queue.miscounted(&guards, fence).await? } else { Miscounted::default() };
+    Ok(Judge { queue, options, observed, findings: Vec::new() }.inspection(delivered, guards, miscounted))
 }
 
 /// Of a queue in which nothing else can be trusted, since every script fails that meets such a key.
@@ -60,6 +63,7 @@ fn mistyped_inspection(queue: &Queue, mistyped: &[(String, String)]) -> Inspecti
         orphans: Vec::new(),
         stray_guards: Vec::new(),
         forgotten_groups: Vec::new(),
+        miscounted: Miscounted::default(),
     }
 }
 
@@ -71,13 +75,13 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn inspection(mut self, delivered: Delivered, guards: Guards) -> Inspection {
+    fn inspection(mut self, delivered: Delivered, guards: Guards, miscounted: Miscounted) -> Inspection {
         let groups = self.groups();
         let consumers = self.consumers();
         let oldest_pending = self.oldest_pending();
         self.backlog();
         let (parked, forgotten_groups) = self.parked();
-        self.walks(&delivered, &guards);
+        self.walks(&delivered, &guards, &miscounted);
         let dead_reasons = self.dead_letters();
         let structures = self.structures();
         let mut findings = self.findings;
@@ -103,6 +107,7 @@ impl Judge<'_> {
             orphans: delivered.orphans,
             stray_guards: guards.strays,
             forgotten_groups,
+            miscounted,
         }
     }
 
@@ -442,7 +447,7 @@ impl Judge<'_> {
 
     // ── what the walks found ────────────────────────────────────────────────────────────────────────────────────────────
 
-    fn walks(&mut self, delivered: &Delivered, guards: &Guards) {
+    fn walks(&mut self, delivered: &Delivered, guards: &Guards, miscounted: &Miscounted) {
         let n = delivered.orphans.len() as u64;
         if n > 0 {
             let finding = Finding::error(
@@ -498,6 +503,26 @@ impl Judge<'_> {
                 format!("redis-cli DEL '{}'", String::from_utf8_lossy(&first)),
             );
             self.findings.push(finding.with_examples(&guards.unreadable));
+        }
+        self.miscounted_groups(miscounted);
+    }
+
+    fn miscounted_groups(&mut self, miscounted: &Miscounted) {
+        let n = miscounted.groups.len() as u64;
+        if n > 0 {
+            let finding = Finding::error(
+                FindingKind::MiscountedGroup,
+                n,
+                format!(
+                    "{} {} counted wrong: the window lets through more or fewer of {} jobs than it should",
+                    counted(n, "group"),
+                    is(n),
+                    if n == 1 { "its" } else { "their" }
+                ),
+                self.fix_command(),
+            );
+            let names = miscounted.groups.iter().map(|(group, _)| String::from_utf8_lossy(group).into_owned());
+            self.findings.push(finding.with_examples(names));
         }
     }
 

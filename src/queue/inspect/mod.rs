@@ -28,7 +28,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use finding::{Finding, FindingKind};
-pub use repair::Repair;
+pub use repair::{GuardRestored, OrphanRestored, Repair};
 
 use super::{Events, Queue, QueueError, QueueOptions, Redis};
 use crate::check::Status;
@@ -101,6 +101,8 @@ pub struct Inspection {
     pub(super) stray_guards: Vec<JobId>,
     #[serde(skip)]
     pub(super) forgotten_groups: Vec<Vec<u8>>,
+    #[serde(skip)]
+    pub(super) miscounted: walks::Miscounted,
 }
 
 impl Inspection {

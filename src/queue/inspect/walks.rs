@@ -1,5 +1,7 @@
 //! The walks: over entries that were delivered, and over guards; page by page, up to a limit.
 
+use std::collections::{BTreeSet, HashMap};
+
 use super::super::scripts::{self, JOBS_PER_CALL_MAX, element};
 use super::super::{NO_KEYS, Queue, QueueError};
 use super::InspectOptions;
@@ -30,6 +32,17 @@ pub(super) struct Guards {
     pub(super) strays: Vec<JobId>,
     /// No head can be read.
     pub(super) unreadable: Vec<JobId>,
+    /// Jobs that take room in their group, by group.
+    members: HashMap<Vec<u8>, u64>,
+}
+
+/// Groups that are counted wrong.
+#[derive(Clone, Debug, Default)]
+pub(in super::super) struct Miscounted {
+    /// Group, and how many jobs it has.
+    pub(super) groups: Vec<(Vec<u8>, u64)>,
+    /// Tells whether a job moved since they were counted.
+    pub(super) fence: String,
 }
 
 /// A page as the script answers it.
@@ -116,6 +129,53 @@ impl Queue {
         Ok(walked)
     }
 
+    /// Which groups are counted wrong, by what a walk over all guards found that began with this fence. Nothing is known, and
+    /// nothing is answered, where a job moved meanwhile.
+    pub(super) async fn miscounted(&self, guards: &Guards, fence: String) -> Result<Miscounted, QueueError> {
+        // The room of a job that stands nowhere is counted, too: that comes first.
+        if !guards.is_through || !guards.strays.is_empty() {
+            return Ok(Miscounted::default());
+        }
+        let (mut counted, mut cursor) = (HashMap::new(), 0_u64);
+        loop {
+            let mut scan = redis::cmd("HSCAN");
+            scan.arg(self.keys().groups()).arg(cursor).arg("COUNT").arg(SCAN_COUNT);
+            let (next, page): (u64, Vec<(Vec<u8>, u64)>) = self.ask("HSCAN", &scan).await?;
+            counted.extend(page);
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        if self.recount_groups(&fence, &[]).await?.0 != fence {
+            return Ok(Miscounted::default());
+        }
+        let groups: BTreeSet<&Vec<u8>> = counted.keys().chain(guards.members.keys()).collect();
+        let has = |group: &Vec<u8>| guards.members.get(group).copied().unwrap_or(0);
+        let wrong = groups.into_iter().filter(|group| counted.get(*group).copied().unwrap_or(0) != has(group));
+        Ok(Miscounted { groups: wrong.map(|group| (group.clone(), has(group))).collect(), fence })
+    }
+
+    /// What tells whether jobs move from now on.
+    pub(super) async fn fence(&self) -> Result<String, QueueError> {
+        Ok(self.recount_groups("", &[]).await?.0)
+    }
+
+    /// Corrects the numbers of groups, unless a job moved since they were counted. Returns the fence as it is now, and how
+    /// many were corrected.
+    pub(super) async fn recount_groups(
+        &self,
+        fence: &str,
+        groups: &[(Vec<u8>, u64)],
+    ) -> Result<(String, u64), QueueError> {
+        let mut call = self.moving(&scripts::RECOUNT_GROUPS, NO_KEYS);
+        call.arg(fence);
+        for (group, members) in groups {
+            call.arg(group).arg(members);
+        }
+        call.run(&mut self.connection()).await?.decode()
+    }
+
     async fn look_at_guards(&self, ids: &[JobId], walked: &mut Guards) -> Result<(), QueueError> {
         let mut call = self.moving(&scripts::LOOK_AT_GUARDS, NO_KEYS);
         for id in ids {
@@ -125,7 +185,9 @@ impl Queue {
         if elements.is_empty() {
             return Err(QueueError::Reply { script: script.name, detail: "an empty array".to_owned() });
         }
-        let _groups = elements.split_off(1);
+        for group in elements.split_off(1) {
+            *walked.members.entry(element(script, group)?).or_default() += 1;
+        }
         let letters: Vec<u8> = element(script, elements.remove(0))?;
         let known = |letter| b"SGUXN".contains(&letter).then_some(letter);
         for (letter, id) in scripts::decode_statuses(script, &letters, ids.len(), known)?.into_iter().zip(ids) {
