@@ -41,6 +41,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod embedded;
 pub mod error;
 pub mod metrics;

@@ -7,6 +7,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
+use crate::check::Status;
+
 /// Columns that a table takes.
 pub(super) const WIDTH: usize = 80;
 
@@ -55,6 +57,15 @@ pub(super) fn table<const N: usize>(
     numbers_from: usize,
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> anyhow::Result<()> {
+    line(&table_lines(header, |column| column >= numbers_from, rows).join("\n"))
+}
+
+/// The lines of a table without lines: the header, then one for each row. Columns that `is_number` stand to the right.
+pub(super) fn table_lines<const N: usize>(
+    header: [&str; N],
+    is_number: impl Fn(usize) -> bool,
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header);
@@ -63,23 +74,90 @@ pub(super) fn table<const N: usize>(
     }
     for (position, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
-        if position >= numbers_from {
+        if is_number(position) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let text: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    line(&text.join("\n"))
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// Columns of the terminal that stdout is; else those that `COLUMNS` names, else [`WIDTH`].
+pub(super) fn columns() -> usize {
+    let window = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    let named = || std::env::var("COLUMNS").ok()?.parse().ok();
+    window.filter(|columns| *columns > 0).or_else(named).unwrap_or(WIDTH).max(40)
+}
+
+/// Whether stdout may be coloured: it is a terminal, and nobody set `NO_COLOR`.
+pub(super) fn is_coloured() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Whether stdout is a terminal.
+pub(super) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// The word for how something stands, as it begins a line.
+pub(super) fn status_word(status: Status) -> &'static str {
+    match status {
+        Status::Ok => "ok",
+        Status::Warning => "warning",
+        Status::Error => "error",
+    }
+}
+
+/// A line in the colour of how it stands: an anomaly is red, what is worth knowing yellow.
+pub(super) fn paint(line: &str, status: Status) -> String {
+    match status {
+        Status::Ok => line.to_owned(),
+        Status::Warning => format!("\x1b[33m{line}\x1b[0m"),
+        Status::Error => format!("\x1b[31m{line}\x1b[0m"),
+    }
+}
+
+/// As [`paint`], where colours are wanted.
+pub(super) fn coloured(line: &str, status: Status) -> String {
+    if is_coloured() { paint(line, status) } else { line.to_owned() }
+}
+
+/// Breaks a text at its spaces into lines of so many columns; what follows the first is indented.
+pub(super) fn wrapped(text: &str, columns: usize, indent: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut length = 0;
+    for word in text.split(' ') {
+        let chars = word.chars().count();
+        if length > indent && length + 1 + chars > columns {
+            lines.push(" ".repeat(indent));
+            length = indent;
+        } else if length > 0 {
+            lines.last_mut().expect("there is one").push(' ');
+            length += 1;
+        }
+        lines.last_mut().expect("there is one").push_str(word);
+        length += chars;
+    }
+    lines
 }
 
 /// Cuts the last column so that no row is wider than [`WIDTH`].
-pub(super) fn fitting<const N: usize>(header: [&str; N], mut rows: Vec<[String; N]>) -> Vec<[String; N]> {
+pub(super) fn fitting<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) -> Vec<[String; N]> {
+    fitting_to(WIDTH, header, rows)
+}
+
+/// Cuts the last column so that no row is wider than so many columns.
+pub(super) fn fitting_to<const N: usize>(
+    columns: usize,
+    header: [&str; N],
+    mut rows: Vec<[String; N]>,
+) -> Vec<[String; N]> {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.max().unwrap_or(0).max(header[column].chars().count())
     };
     let others: usize = (0..N - 1).map(|column| width(column) + 2).sum();
     for row in &mut rows {
-        row[N - 1] = shortened(&row[N - 1], WIDTH.saturating_sub(others).max(header[N - 1].len()));
+        row[N - 1] = shortened(&row[N - 1], columns.saturating_sub(others).max(header[N - 1].len()));
     }
     rows
 }

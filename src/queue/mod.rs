@@ -25,6 +25,7 @@ pub mod connection;
 pub mod counts;
 pub mod keys;
 pub mod scripts;
+pub mod server;
 // the road of a job
 pub mod enqueue;
 pub mod read;
