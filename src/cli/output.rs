@@ -124,40 +124,38 @@ pub(super) fn coloured(line: &str, status: Status) -> String {
 /// Breaks a text at its spaces into lines of so many columns; what follows the first is indented.
 pub(super) fn wrapped(text: &str, columns: usize, indent: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
-    let mut length = 0;
-    for word in text.split(' ') {
+    let (mut length, mut is_empty) = (0, true);
+    for (at, word) in text.split(' ').enumerate() {
         let chars = word.chars().count();
-        if length > indent && length + 1 + chars > columns {
+        if at > 0 && !is_empty && length + 1 + chars > columns {
             lines.push(" ".repeat(indent));
-            length = indent;
-        } else if length > 0 {
+            (length, is_empty) = (indent, true);
+        } else if at > 0 {
             lines.last_mut().expect("there is one").push(' ');
             length += 1;
         }
         lines.last_mut().expect("there is one").push_str(word);
         length += chars;
+        is_empty &= word.is_empty();
     }
     lines
 }
 
-/// Cuts the last column so that no row is wider than [`WIDTH`].
-pub(super) fn fitting<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) -> Vec<[String; N]> {
-    fitting_to(WIDTH, header, rows)
-}
-
-/// Cuts the last column so that no row is wider than so many columns.
-pub(super) fn fitting_to<const N: usize>(
-    columns: usize,
-    header: [&str; N],
-    mut rows: Vec<[String; N]>,
-) -> Vec<[String; N]> {
+/// Columns that the last one of a table has, beside the others.
+pub(super) fn last_column<const N: usize>(columns: usize, header: [&str; N], rows: &[[String; N]]) -> usize {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.max().unwrap_or(0).max(header[column].chars().count())
     };
     let others: usize = (0..N - 1).map(|column| width(column) + 2).sum();
+    columns.saturating_sub(others).max(header[N - 1].len())
+}
+
+/// Cuts the last column so that no row is wider than [`WIDTH`].
+pub(super) fn fitting<const N: usize>(header: [&str; N], mut rows: Vec<[String; N]>) -> Vec<[String; N]> {
+    let columns = last_column(WIDTH, header, &rows);
     for row in &mut rows {
-        row[N - 1] = shortened(&row[N - 1], columns.saturating_sub(others).max(header[N - 1].len()));
+        row[N - 1] = shortened(&row[N - 1], columns);
     }
     rows
 }
@@ -200,4 +198,17 @@ pub(super) fn system_time(at: SystemTime) -> String {
 /// Items per second, or a dash when it was over too fast to say.
 pub(super) fn per_second(items: u64, took: Duration) -> String {
     if items == 0 || took.is_zero() { "-".to_owned() } else { format!("{:.0}", items as f64 / took.as_secs_f64()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_wrapped_at_spaces_and_what_stands_in_front_stays() {
+        assert_eq!(wrapped("error  one two three", 12, 7), ["error  one", "       two", "       three"]);
+        assert_eq!(wrapped("   fix: a b", 9, 5), ["   fix: a", "     b"]);
+        assert_eq!(wrapped("unbreakable-word after", 5, 2), ["unbreakable-word", "  after"]);
+        assert_eq!(wrapped("as it is", usize::MAX, 2), ["as it is"]);
+    }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::output::{self, fitting_to, one_line, shortened};
+use super::output::{self, one_line, shortened};
 use super::{ANOMALY, Globals, UsageError};
 use crate::check::Status;
 use crate::config::{Config, QueueConfig};
@@ -181,11 +181,16 @@ fn options_of(config: &Config, name: &str) -> InspectOptions {
 /// The whole text, no line of which is wider than `columns`.
 fn render(report: &Report, columns: usize, is_coloured: bool) -> String {
     let mut page = Page { columns, is_coloured, text: String::new() };
+    let at = report.queues.first().and_then(|queue| Timestamp::from_millisecond(queue.inspection.at_ms as i64).ok());
+    for line in output::wrapped(&format!("{}; {}", report.server.summary(), output::time(at)), columns, 2) {
+        page.line(&line, Status::Ok);
+    }
+    page.line("", Status::Ok);
     if report.queues.is_empty() {
         page.line("there are no queues yet", Status::Ok);
     }
     for queue in &report.queues {
-        page.queue(queue, &report.server);
+        page.queue(queue);
     }
     page.text.trim_end().to_owned()
 }
@@ -203,7 +208,7 @@ impl Page {
         self.text.push('\n');
     }
 
-    /// A table whose last column says how each row stands; nothing for no rows.
+    /// A table whose last column says how each row stands, wrapped within the column; nothing for no rows.
     fn table<const N: usize>(
         &mut self,
         header: [&str; N],
@@ -214,7 +219,18 @@ impl Page {
         if rows.is_empty() {
             return;
         }
-        let rows = fitting_to(self.columns, header, rows);
+        let columns = output::last_column(self.columns, header, &rows);
+        let mut lines = Vec::new();
+        for (status, mut row) in statuses.into_iter().zip(rows) {
+            for (at, part) in output::wrapped(&row[N - 1].clone(), columns, 0).into_iter().enumerate() {
+                if at > 0 {
+                    row = std::array::from_fn(|_| String::new());
+                }
+                row[N - 1] = part;
+                lines.push((status, row.clone()));
+            }
+        }
+        let (statuses, rows): (Vec<Status>, Vec<[String; N]>) = lines.into_iter().unzip();
         let lines = output::table_lines(header, |column| numbers.contains(&column), rows);
         for (line, status) in lines.iter().zip([Status::Ok].into_iter().chain(statuses)) {
             self.line(line, status);
@@ -222,13 +238,9 @@ impl Page {
         self.line("", Status::Ok);
     }
 
-    fn queue(&mut self, QueueReport { inspection, repairs }: &QueueReport, server: &Server) {
-        let at = Timestamp::from_millisecond(inspection.at_ms as i64).ok();
+    fn queue(&mut self, QueueReport { inspection, repairs }: &QueueReport) {
         let paused = if inspection.paused { " (paused)" } else { "" };
-        let title = format!("{}{paused}, {}; {}", inspection.queue, output::time(at), server.summary());
-        for line in output::wrapped(&title, self.columns, 2) {
-            self.line(&line, Status::Ok);
-        }
+        self.line(&format!("{}{paused}", inspection.queue), Status::Ok);
         self.line("", Status::Ok);
         let shown = inspection.structures.iter().filter(|one| one.length > 0 || one.name == "stream");
         self.table(["key", "size", "memory", "means"], &[1, 2], shown.map(structure_row));

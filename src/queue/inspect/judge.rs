@@ -25,7 +25,8 @@ const REASON_CHARS: usize = 60;
 pub(super) async fn inspect(queue: &Queue, options: InspectOptions) -> Result<Inspection, QueueError> {
     let mistyped = queue.mistyped_keys().await?;
     if !mistyped.is_empty() {
-        return Ok(mistyped_inspection(queue, &mistyped));
+        let now = queue.time().await?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        return Ok(mistyped_inspection(queue, millis(now), &mistyped));
     }
     let observed = queue.observe().await?;
     let delivered = queue.walk_delivered(&options).await?;
@@ -37,7 +38,7 @@ pub(super) async fn inspect(queue: &Queue, options: InspectOptions) -> Result<In
 }
 
 /// Of a queue in which nothing else can be trusted, since every script fails that meets such a key.
-fn mistyped_inspection(queue: &Queue, mistyped: &[(String, String)]) -> Inspection {
+fn mistyped_inspection(queue: &Queue, at_ms: u64, mistyped: &[(String, String)]) -> Inspection {
     let findings = mistyped.iter().map(|(key, found)| {
         Finding::error(
             FindingKind::WrongType,
@@ -49,7 +50,7 @@ fn mistyped_inspection(queue: &Queue, mistyped: &[(String, String)]) -> Inspecti
     });
     Inspection {
         queue: queue.name().to_owned(),
-        at_ms: 0,
+        at_ms,
         paused: false,
         consumers_alive: 0,
         structures: Vec::new(),
@@ -180,8 +181,8 @@ impl Judge<'_> {
                     FindingKind::SecondGroup,
                     1,
                     format!(
-                        "{stream} has a second consumer group, {name}: of what it reads, jobs that are settled are \
-                         deleted under it, and what it acknowledges stays"
+                        "{stream} has a second consumer group, {name}: it is given every job as well, and jobs go as soon as \
+                         {GROUP} has settled them, whether it has read them or not"
                     ),
                     format!("redis-cli XGROUP DESTROY '{stream}' '{name}'"),
                 )
@@ -654,7 +655,8 @@ fn next_sweep_ms(lease_left_ms: u64, first_ms: u64, interval_ms: u64) -> u64 {
     if lease_left_ms <= first_ms {
         return first_ms;
     }
-    first_ms + (lease_left_ms - first_ms).div_ceil(interval_ms.max(1)) * interval_ms
+    let interval_ms = interval_ms.max(1);
+    first_ms + (lease_left_ms - first_ms).div_ceil(interval_ms) * interval_ms
 }
 
 /// How long the first one has been due, if that is longer than it should take.

@@ -114,10 +114,10 @@ impl Queue {
             kind: FindingKind::OrphanEntry,
             repaired: waiting + dropped + dead,
             detail: list(&[
-                (waiting, "wait again"),
-                (dropped, "were leftovers and are gone"),
-                (dead, "are dead letters"),
-                (n(OrphanRestored::None), "were none any more"),
+                (waiting, "put back to waiting"),
+                (dropped, "leftover of a job that stands elsewhere, dropped"),
+                (dead, "without a job, now a dead letter"),
+                (n(OrphanRestored::None), "in order by now"),
             ]),
         })
     }
@@ -134,11 +134,11 @@ impl Queue {
             kind: FindingKind::GuardWithoutJob,
             repaired: waiting + dead + completed,
             detail: list(&[
-                (waiting, "wait again"),
-                (dead, "have dead letters again"),
-                (completed, "are completed and kept again"),
-                (n(GuardRestored::Stands) + n(GuardRestored::Gone), "were in order by now"),
-                (n(GuardRestored::Unreadable), "cannot be read"),
+                (waiting, "put back to waiting"),
+                (dead, "given a dead letter again"),
+                (completed, "listed as completed again"),
+                (n(GuardRestored::Stands) + n(GuardRestored::Gone), "in order by now"),
+                (n(GuardRestored::Unreadable), "not readable, left alone"),
             ]),
         })
     }
@@ -167,7 +167,7 @@ impl Queue {
                 break;
             }
         }
-        let detail = list(&[(moved, "wait"), (buried, "had no guard and are dead letters")]);
+        let detail = list(&[(moved, "promoted"), (buried, "without a guard, now a dead letter")]);
         Ok(Repair { kind: FindingKind::OverdueBackoff, repaired: moved + buried, detail })
     }
 
@@ -233,7 +233,7 @@ impl Queue {
     }
 }
 
-/// "3 wait again, 1 were leftovers", without what there is none of.
+/// "3 put back to waiting, 1 in order by now", without what there is none of.
 fn list(parts: &[(u64, &str)]) -> String {
     let said = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect::<Vec<_>>();
     if said.is_empty() { "nothing was left to do".to_owned() } else { said.join(", ") }
