@@ -62,7 +62,7 @@ fn print(part: &str, check: &Check) -> anyhow::Result<()> {
         output::line(&output::coloured(&line, check.status))?;
     }
     if let Some(fix) = &check.fix {
-        for line in output::wrapped(&format!("{}fix: {}", " ".repeat(indent), one_line(fix)), columns, indent + 5) {
+        for line in output::fix_lines(fix, columns, indent) {
             output::line(&line)?;
         }
     }

@@ -52,7 +52,7 @@ const ANOMALY: u8 = 3;
   feedmill fetch --all --wait   import every feed of streams.toml now
   feedmill queue counts         what waits, what runs, what failed
 
-Exit status: 0 ok, 1 failed, 2 usage or configuration, 3 anomaly (xinfo, doctor).")]
+Exit status: 0 ok, 1 failed, 2 usage or configuration, 3 anomaly.")]
 pub struct Cli {
     #[command(flatten)]
     globals: Globals,

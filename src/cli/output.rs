@@ -141,6 +141,20 @@ pub(super) fn wrapped(text: &str, columns: usize, indent: usize) -> Vec<String> 
     lines
 }
 
+/// The lines that say what mends something, indented. A command that does not fit is broken as a shell wants it, so that it
+/// can be copied.
+pub(super) fn fix_lines(fix: &str, columns: usize, indent: usize) -> Vec<String> {
+    let text = format!("{:indent$}fix: {}", "", one_line(fix));
+    let is_command = ["feedmill ", "redis-cli "].iter().any(|program| fix.starts_with(program));
+    if !is_command || text.chars().count() <= columns {
+        return wrapped(&text, columns, indent + 5);
+    }
+    let mut lines = wrapped(&text, columns - 2, indent + 5);
+    let last = lines.len() - 1;
+    lines[..last].iter_mut().for_each(|line| line.push_str(" \\"));
+    lines
+}
+
 /// Columns that the last one of a table has, beside the others.
 pub(super) fn last_column<const N: usize>(columns: usize, header: [&str; N], rows: &[[String; N]]) -> usize {
     let width = |column: usize| {

@@ -119,8 +119,7 @@ fn exit_code(report: &Report) -> ExitCode {
 /// A text in the place of the one before: each line is written over what stood there, so nothing flickers.
 fn in_place(text: &str, is_first: bool) -> String {
     let begin = if is_first { "\x1b[2J\x1b[H" } else { "\x1b[H" };
-    let lines: String = text.lines().map(|line| format!("{line}\x1b[K\n")).collect();
-    format!("{begin}{lines}\x1b[J")
+    format!("{begin}{}\x1b[K\n\x1b[J", text.replace('\n', "\x1b[K\n"))
 }
 
 async fn look(config: &Config, redis: &Redis, args: &XinfoArgs) -> anyhow::Result<Report> {
@@ -298,8 +297,7 @@ impl Page {
                 self.line(&line, finding.status);
             }
         }
-        for line in output::wrapped(&format!("{:indent$}fix: {}", "", one_line(&finding.fix)), self.columns, indent + 5)
-        {
+        for line in output::fix_lines(&finding.fix, self.columns, indent) {
             self.line(&line, Status::Ok);
         }
     }

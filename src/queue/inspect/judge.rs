@@ -131,7 +131,7 @@ impl Judge<'_> {
         let mut lines = Vec::new();
         let observed = std::mem::take(&mut self.observed.groups);
         for (lane, groups) in &observed {
-            let length = self.observed.lengths[lane_name(*lane)].length;
+            let length = self.observed.lengths[lane_name(*lane)].n;
             if !groups.iter().any(|group| group.name == GROUP) && (length > 0 || self.was_lost(*lane)) {
                 self.findings.push(Finding::error(
                     FindingKind::GroupLost,
@@ -169,6 +169,7 @@ impl Judge<'_> {
             let lag = match group.lag {
                 _ if lane == Place::Prioritized => "jobs with a priority that workers have".to_owned(),
                 _ if self.observed.gate.is_some() => "its gate is closed: paused or limited".to_owned(),
+                Some(0) => "everything was delivered".to_owned(),
                 Some(lag) => format!("{} {} still to be delivered", counted(lag, "entry"), is(lag)),
                 None => "Redis does not know the lag: entries were deleted".to_owned(),
             };
@@ -233,10 +234,10 @@ impl Judge<'_> {
             _ => {
                 let past = match (life, heartbeat_ms) {
                     (ConsumerLife::Dead, Some(ms)) => format!("died {} ago", span(ms)),
-                    _ => "no worker of ours".to_owned(),
+                    _ => "no worker of ours,".to_owned(),
                 };
                 if state.pending == 0 {
-                    (Status::Ok, format!("{past}, holds nothing: any worker removes it"))
+                    (Status::Ok, format!("{past} holding nothing: any worker removes it"))
                 } else {
                     self.gone_with_entries(consumer, &past, claimed_in_ms, idle_ms)
                 }
@@ -285,7 +286,7 @@ impl Judge<'_> {
             ..Finding::error(
                 FindingKind::DeadConsumer,
                 state.pending,
-                format!("consumer {} {verdict}", state.name),
+                format!("consumer {} {}{verdict}", state.name, if state.heartbeat_at.is_none() { "is " } else { "" }),
                 fix,
             )
             .with_examples([&state.name])
@@ -376,7 +377,7 @@ impl Judge<'_> {
             ));
         }
         if let Some(late) = overdue(delayed, now_ms, BACKOFF_OVERDUE_MS) {
-            let due = delayed.due;
+            let due = delayed.n;
             let fix = if self.nobody_lives() {
                 format!("feedmill worker; at once: {}", self.fix_command())
             } else {
@@ -397,7 +398,7 @@ impl Judge<'_> {
             found.push(finding.with_examples(&delayed.examples));
         }
         if let Some(late) = overdue(schedulers, now_ms, SCHEDULER_OVERDUE_MS) {
-            let due = schedulers.due;
+            let due = schedulers.n;
             let finding = Finding::error(
                 FindingKind::OverdueScheduler,
                 due,
@@ -628,17 +629,17 @@ impl Judge<'_> {
             ),
         ];
         let line = |(name, r#type, status, verdict): (&'static str, &'static str, Status, String)| {
-            let Length { key, length, memory_bytes, first_entry, last_entry } = &self.observed.lengths[name];
+            let Length { key, n, memory_bytes, first_entry, last_entry } = &self.observed.lengths[name];
             Structure {
                 name,
                 key: key.clone(),
                 r#type,
-                length: *length,
+                length: *n,
                 memory_bytes: *memory_bytes,
                 first_entry: first_entry.clone(),
                 last_entry: last_entry.clone(),
                 status,
-                verdict: if *length == 0 && name != "stream" { "empty".to_owned() } else { verdict },
+                verdict: if *n == 0 && name != "stream" { "empty".to_owned() } else { verdict },
             }
         };
         verdicts.into_iter().map(line).collect()
@@ -668,7 +669,7 @@ fn due_verdict(due: &Due, now_ms: u64) -> String {
     match due.first_ms {
         None => String::new(),
         Some(first) if first > now_ms => format!("the next is due in {}", span(first - now_ms)),
-        Some(first) => format!("{} {} due, the first for {}", due.due, is(due.due), span(now_ms - first)),
+        Some(first) => format!("{} {} due, the first for {}", due.n, is(due.n), span(now_ms - first)),
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) struct Observed {
 #[derive(Default)]
 pub(super) struct Length {
     pub(super) key: String,
-    pub(super) length: u64,
+    pub(super) n: u64,
     pub(super) memory_bytes: Option<u64>,
     pub(super) first_entry: Option<String>,
     pub(super) last_entry: Option<String>,
@@ -91,7 +91,7 @@ pub(super) struct Due {
     /// When the first one is due (ms).
     pub(super) first_ms: Option<u64>,
     /// How many are due.
-    pub(super) due: u64,
+    pub(super) n: u64,
     /// The first ones.
     pub(super) examples: Vec<String>,
 }
@@ -201,7 +201,7 @@ impl Queue {
                 Err(error) if error.is_key_missing() => {}
                 Err(error) => return Err(error),
                 Ok(mut info) => {
-                    length.length = field(&mut info, "length").unwrap_or(0);
+                    length.n = field(&mut info, "length").unwrap_or(0);
                     length.memory_bytes = self.memory(key).await;
                     let id = |entry: Option<Value>| match entry {
                         Some(Value::Array(parts)) => String::from_redis_value(parts.into_iter().next()?).ok(),
@@ -221,9 +221,9 @@ impl Queue {
             ("schedulers", keys.schedulers()),
         ] {
             let mut count = redis::cmd("ZCARD");
-            let length: u64 = self.ask("ZCARD", count.arg(key)).await?;
-            let memory_bytes = if length > 0 { self.memory(key).await } else { None };
-            lengths.insert(name, Length { key: key.to_owned(), length, memory_bytes, ..Length::default() });
+            let n: u64 = self.ask("ZCARD", count.arg(key)).await?;
+            let memory_bytes = if n > 0 { self.memory(key).await } else { None };
+            lengths.insert(name, Length { key: key.to_owned(), n, memory_bytes, ..Length::default() });
         }
         Ok(lengths)
     }
@@ -328,10 +328,10 @@ impl Queue {
         first.arg(key).arg(0).arg(super::finding::EXAMPLES_MAX - 1).arg("WITHSCORES");
         let first: Vec<(Vec<u8>, f64)> = self.ask("ZRANGE", &first).await?;
         let mut due = redis::cmd("ZCOUNT");
-        let due = self.ask("ZCOUNT", due.arg(key).arg("-inf").arg(now_ms)).await?;
+        let n = self.ask("ZCOUNT", due.arg(key).arg("-inf").arg(now_ms)).await?;
         Ok(Due {
             first_ms: first.first().map(|(_, ms)| *ms as u64),
-            due,
+            n,
             examples: first.iter().filter(|(_, ms)| *ms <= now_ms as f64).map(|(id, _)| shown(id)).collect(),
         })
     }

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::super::scripts::{self, JOBS_PER_CALL_MAX};
 use super::super::{NO_KEYS, Queue, QueueError};
+use super::walks::GUARDS_PER_CALL;
 use super::words::counted;
 use super::{FindingKind, Inspection};
 use crate::job::{EntryId, ID_BYTES_MAX, JobId, Place};
@@ -177,7 +178,7 @@ impl Queue {
     /// [`QueueError::Redis`]; may be repeated.
     pub async fn restore_orphans(&self, lane: Place, entries: &[EntryId]) -> Result<Vec<OrphanRestored>, QueueError> {
         let mut answers = Vec::with_capacity(entries.len());
-        for piece in entries.chunks(JOBS_PER_CALL_MAX) {
+        for piece in entries.chunks(GUARDS_PER_CALL) {
             let mut call = self.moving(&scripts::RESTORE_ORPHANS, NO_KEYS);
             call.arg(&[lane as u8][..]).arg(ID_BYTES_MAX);
             for entry in piece {
@@ -201,7 +202,7 @@ impl Queue {
     /// [`QueueError::Redis`]; may be repeated.
     pub async fn restore_guards(&self, ids: &[JobId]) -> Result<Vec<GuardRestored>, QueueError> {
         let mut answers = Vec::with_capacity(ids.len());
-        for piece in ids.chunks(JOBS_PER_CALL_MAX) {
+        for piece in ids.chunks(GUARDS_PER_CALL) {
             let mut call = self.moving(&scripts::RESTORE_GUARDS, NO_KEYS);
             for id in piece {
                 call.arg(id.as_bytes());

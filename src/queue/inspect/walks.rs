@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::super::scripts::{self, JOBS_PER_CALL_MAX, element};
+use super::super::scripts::{self, element};
 use super::super::{NO_KEYS, Queue, QueueError};
 use super::InspectOptions;
 use crate::job::{EntryId, JobId, Place};
 
 /// Entries that one script looks at: about half a millisecond of Redis.
 const ENTRIES_PER_CALL: usize = 128;
+/// Guards that one script looks at, or puts back: each costs a look into a node of the stream, about two milliseconds of Redis
+/// together.
+pub(super) const GUARDS_PER_CALL: usize = 64;
 /// Keys that one step of a scan looks at.
 const SCAN_COUNT: usize = 500;
 
@@ -109,7 +112,7 @@ impl Queue {
             scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN_COUNT);
             let (next, keys): (u64, Vec<Vec<u8>>) = self.ask("SCAN", &scan).await?;
             let ids = keys.iter().filter_map(|key| JobId::new(&key[prefix_bytes..]).ok()).collect::<Vec<_>>();
-            for piece in ids.chunks(JOBS_PER_CALL_MAX) {
+            for piece in ids.chunks(GUARDS_PER_CALL) {
                 self.look_at_guards(piece, &mut walked).await?;
             }
             walked.looked += ids.len() as u64;

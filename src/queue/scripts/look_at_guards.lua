@@ -4,7 +4,7 @@
 -- ARGV  1-4 as queue.lua · 5… job ids
 -- Returns {one letter per id, then the group of each that stands and takes room in one}: S stands · G the group follows: it
 --         stands, and takes room in its group · U it does not stand where its head says · X no head can be read · N gone
--- At most 256 ids a call.
+-- At most 64 ids a call.
 
 local PLACES = 'spgdfc'
 

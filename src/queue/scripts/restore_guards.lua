@@ -5,7 +5,7 @@
 -- ARGV  1-4 as queue.lua · 5… job ids
 -- Returns one letter per id: W waits again · F a dead letter again · C completed again · S stands · X no head can be read ·
 --         N gone
--- At most 256 ids a call.
+-- At most 64 ids a call.
 
 local function restore(key, id, head)
   local place = string.sub(head, 1, 1)

@@ -5,7 +5,7 @@
 -- ARGV  1-4 as queue.lua · 5 place of the lane ("s" or "p") · 6 longest job id (bytes) · then entry ids
 -- Returns one letter per entry: W waits again · O dropped, its job stands elsewhere · F a dead letter: no job can be made of it ·
 --         A no orphan, or not any more
--- At most 256 entries a call.
+-- At most 64 entries a call.
 
 local place, id_max = ARGV[OWN_ARGS], tonumber(ARGV[OWN_ARGS + 1])
 local FIRST_ENTRY = OWN_ARGS + 2

@@ -19,6 +19,9 @@ use rustix::{
     termios::{Winsize, tcsetwinsize},
 };
 
+/// Written behind what a program printed, to know that all was read.
+const END: &str = "\u{4}end\u{4}";
+
 /// A window with a terminal in it. Dropping it closes it: the system then sends SIGHUP to the process that owns the
 /// terminal, and what is read from or written to it fails.
 ///
@@ -63,7 +66,6 @@ impl Terminal {
         });
         let status = child.wait().unwrap();
         // Everything it wrote stands in the terminal by now; the marker behind it says that all was read.
-        const END: &str = "\u{4}end\u{4}";
         self.inside().write_all(END.as_bytes()).unwrap();
         let mut all = Vec::new();
         while !String::from_utf8_lossy(&all).contains(END) {
