@@ -348,7 +348,7 @@ fn pending_row(entry: &PendingEntry, columns: usize) -> (Status, [String; 5]) {
         entry.entry.clone(),
         shortened(&one_line(job), (columns / 5).min(NAME_COLUMNS)),
         entry.deliveries.to_string(),
-        shortened(&one_line(&entry.consumer), (columns / 5).min(NAME_COLUMNS)),
+        shortened(&one_line(&entry.consumer), (columns / 4).min(NAME_COLUMNS)),
         entry.verdict.clone(),
     ];
     (entry.status, row)

@@ -34,7 +34,8 @@ pub(super) async fn inspect(queue: &Queue, options: InspectOptions) -> Result<In
     let guards = queue.walk_guards(&options).await?;
     let miscounted =
         if queue.limits_groups() { queue.miscounted(&guards, fence).await? } else { Miscounted::default() };
-    Ok(Judge { queue, options, observed, findings: Vec::new() }.inspection(delivered, guards, miscounted))
+    let orphans = delivered.orphans.iter().filter(|(lane, _)| *lane == Place::Stream).count() as u64;
+    Ok(Judge { queue, options, observed, orphans, findings: Vec::new() }.inspection(delivered, guards, miscounted))
 }
 
 /// Of a queue in which nothing else can be trusted, since every script fails that meets such a key.
@@ -72,6 +73,8 @@ struct Judge<'a> {
     queue: &'a Queue,
     options: InspectOptions,
     observed: Observed,
+    /// Entries of the work stream that are pending for nobody: Redis counts them as waiting, and nobody will read them.
+    orphans: u64,
     findings: Vec<Finding>,
 }
 
@@ -357,7 +360,7 @@ impl Judge<'_> {
     fn backlog(&mut self) {
         let Observed { counts, now_ms, delayed, schedulers, .. } = &self.observed;
         let now_ms = *now_ms;
-        let waiting = counts.waiting + counts.prioritized;
+        let waiting = (counts.waiting + counts.prioritized).saturating_sub(self.orphans);
         let mut found = Vec::new();
         if waiting > 0 && counts.is_paused {
             found.push(Finding::warning(
@@ -558,7 +561,7 @@ impl Judge<'_> {
             let found = self.findings.iter().filter(|finding| kinds.contains(&finding.kind));
             found.map(|finding| finding.status).max().unwrap_or(Status::Ok)
         };
-        let in_stream = counts.waiting - counts.parked;
+        let in_stream = counts.waiting.saturating_sub(counts.parked + self.orphans);
         let oldest = match counts.oldest_waiting {
             Some(age) if in_stream > 0 => format!(", the oldest for {}", span(millis(age))),
             _ => String::new(),
@@ -582,9 +585,10 @@ impl Judge<'_> {
                     FindingKind::Paused,
                 ]),
                 format!(
-                    "{in_stream} {}{oldest}; {active_plain} {} active{}",
+                    "{in_stream} {}{oldest}; {active_plain} {} active{}{}",
                     waits(in_stream),
                     is(active_plain),
+                    if self.orphans > 0 { format!("; {}", counted(self.orphans, "orphan")) } else { String::new() },
                     if counts.is_paused { "; paused" } else { "" }
                 ),
             ),

@@ -47,9 +47,9 @@ impl Terminal {
         terminal
     }
 
-    /// Runs a command that prints into this terminal; returns how it ended and what stood there, with lines as programs
+    /// Runs the one command that prints into this terminal, and closes it; returns how it ended and what stood there, with lines as programs
     /// write them.
-    pub(crate) fn printed(&self, command: &mut Command) -> (ExitStatus, String) {
+    pub(crate) fn printed(self, command: &mut Command) -> (ExitStatus, String) {
         let mut child = command.stdin(self.inside()).stdout(self.inside()).stderr(Stdio::null()).spawn().unwrap();
         // Held open by us, or the end would look like an error.
         let _inside = self.inside();
