@@ -546,6 +546,9 @@ async fn a_closed_gate_hides_no_orphan_and_makes_none() {
     assert!(queue.counts().await.unwrap().is_paused);
 }
 
+/// A row of the slowlog: number, when, for how long (µs), the command, whose.
+type SlowCommand = (u64, u64, u64, Vec<Vec<u8>>, Vec<u8>, Vec<u8>);
+
 // ── what it costs ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[tokio::test]
@@ -579,8 +582,7 @@ async fn no_command_holds_redis_for_5_ms_however_much_there_is() {
         assert_eq!((found.walked.entries, found.walked.guards), (pending as u64, entries as u64));
         assert!(found.walked.entries_through && found.walked.guards_through);
         let mut log = redis::cmd("SLOWLOG");
-        let log: Vec<(u64, u64, u64, Vec<Vec<u8>>, Vec<u8>, Vec<u8>)> =
-            log.arg("GET").arg(100_000).query_async(&mut redis).await.unwrap();
+        let log: Vec<SlowCommand> = log.arg("GET").arg(100_000).query_async(&mut redis).await.unwrap();
         let slow: BTreeSet<Vec<Vec<u8>>> = log.into_iter().map(|(_, _, _, command, _, _)| command).collect();
         always_slow = Some(always_slow.map_or(slow.clone(), |before| before.intersection(&slow).cloned().collect()));
     }
