@@ -37,9 +37,11 @@ pub mod migrate;
 pub mod http;
 
 // around the road
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod embedded;
 pub mod error;
 pub mod metrics;

@@ -16,7 +16,7 @@ use super::text::Text;
 use crate::error::chain;
 use crate::queue::counts::Counts;
 use crate::queue::orphans::Patrol;
-use crate::queue::server::ServerReading;
+use crate::queue::reading::ServerReading;
 use crate::queue::{Queue, QueueError};
 
 /// How old a reading may be.

@@ -50,6 +50,8 @@ mod traces;
 mod cli;
 mod captures;
 mod look_cli;
+mod xinfo;
+mod doctor;
 mod subscriptions;
 mod operate_cli;
 mod schedulers_cli;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::Parser as _;
 use feedmill::{
     cli::Cli,
     job::JobId,
@@ -161,8 +161,7 @@ fn every_command_that_an_alert_names_is_one() {
         let commands: Vec<&str> =
             runbook.trim_end_matches('"').split("; ").map(|part| &part[part.find("feedmill ").unwrap()..]).collect();
         assert!(!commands.is_empty(), "{runbook}");
-        let is_there = |command: &&&str| Cli::command().find_subcommand(command.split(' ').nth(1).unwrap()).is_some();
-        for command in commands.iter().filter(is_there) {
+        for command in commands {
             let parsed = Cli::try_parse_from(command.split(' '));
             assert!(parsed.is_ok(), "{command}: {}", parsed.unwrap_err());
         }
