@@ -40,6 +40,7 @@ pub mod groups;
 pub mod list;
 pub mod progress;
 pub mod registry;
+pub mod server_info;
 pub mod search;
 pub mod series;
 // operating

@@ -1,0 +1,132 @@
+//! What an operator looks up: single documents, the feeds of a page, and how the server is doing.
+
+use std::time::{Duration, Instant};
+
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+use mongodb::bson::{Bson, Document, doc};
+use serde::{Deserialize, Serialize};
+
+use super::subscriptions::Subscription;
+use super::{FEEDS, FeedStatus, IMPORTS, JOBS, Store, StoreError};
+
+/// Which feeds are looked for.
+#[derive(Clone, Debug)]
+pub enum FeedsWanted<'a> {
+    /// Those of these names.
+    Named(&'a [String]),
+    /// Those whose last fetch failed, behind this name, at most so many.
+    Failing(&'a str, u32),
+    /// Subscriptions whose schedule rests, behind this name, at most so many.
+    Paused(&'a str, u32),
+}
+
+/// What is stored of a feed.
+#[derive(Clone, Debug)]
+pub struct StoredFeed {
+    /// Its name.
+    pub name: String,
+    /// How its last fetch went; `None` if it was never fetched.
+    pub status: Option<FeedStatus>,
+    /// What was subscribed to; `None` for a feed of the configuration.
+    pub subscription: Option<Subscription>,
+}
+
+/// How the server is doing.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreFacts {
+    /// Its version.
+    pub version: String,
+    /// Time of one round trip.
+    #[serde(serialize_with = "as_ms", rename = "pingMs")]
+    pub ping: Duration,
+    /// About how many documents each collection has.
+    pub documents: Vec<(&'static str, u64)>,
+    /// Names of the indexes on the items.
+    pub indexes: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
+fn as_ms<S: serde::Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64((span.as_secs_f64() * 10_000.0).round() / 10.0)
+}
+
+#[derive(Deserialize)]
+struct WithSubscription {
+    #[serde(default)]
+    subscription: Option<Subscription>,
+}
+
+impl Store {
+    /// The document of an item as JSON (MongoDB's extended JSON, relaxed); `None` if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::is_outage`] holds for all of them.
+    pub async fn find_document(&self, source: &str, guid: &str) -> Result<Option<serde_json::Value>, StoreError> {
+        let documents = self.database.collection::<Document>(JOBS);
+        let find = documents.find_one(doc! { "source": source, "guid": guid });
+        let found = self.call("a read of a document", find).await?;
+        Ok(found.map(|document| Bson::Document(document).into_relaxed_extjson()))
+    }
+
+    /// What is stored of some feeds, by name.
+    ///
+    /// # Errors
+    /// [`StoreError::is_outage`] holds for all of them.
+    pub async fn stored_feeds(&self, wanted: FeedsWanted<'_>) -> Result<Vec<StoredFeed>, StoreError> {
+        let (filter, limit) = match wanted {
+            FeedsWanted::Named(names) => (doc! { "_id": { "$in": names } }, names.len() as u32),
+            FeedsWanted::Failing(after, limit) => {
+                (doc! { "_id": { "$gt": after }, "consecutiveFailures": { "$gt": 0 } }, limit)
+            }
+            FeedsWanted::Paused(after, limit) => (doc! { "_id": { "$gt": after }, "subscription.paused": true }, limit),
+        };
+        if limit == 0 {
+            return Ok(Vec::new()); // to MongoDB, a limit of 0 is none
+        }
+        let feeds = self.database.collection::<Document>(FEEDS);
+        let find = feeds.find(filter).sort(doc! { "_id": 1 }).limit(i64::from(limit));
+        let found: Vec<Document> = self.call("a read of feeds", async { find.await?.try_collect().await }).await?;
+        let stored = found.into_iter().map(|document| {
+            let name = document.get_str("_id").unwrap_or_default().to_owned();
+            // What is subscribed to and was never fetched has no status.
+            let has_status = document.contains_key("lastFetchAt");
+            let status = mongodb::bson::deserialize_from_document::<FeedStatus>(document.clone()).ok();
+            let subscription = mongodb::bson::deserialize_from_document::<WithSubscription>(document).ok();
+            let subscription = subscription.and_then(|with| with.subscription);
+            StoredFeed { name, status: status.filter(|_| has_status), subscription }
+        });
+        Ok(stored.collect())
+    }
+
+    /// How the server is doing.
+    ///
+    /// # Errors
+    /// [`StoreError::is_outage`] holds for all of them.
+    pub async fn facts(&self) -> Result<StoreFacts, StoreError> {
+        let began = Instant::now();
+        self.ping().await?;
+        let ping = began.elapsed();
+        let info = self.call("a question for its version", self.database.run_command(doc! { "buildInfo": 1 })).await?;
+        let mut documents = Vec::new();
+        for name in [JOBS, IMPORTS, FEEDS] {
+            let collection = self.database.collection::<Document>(name);
+            documents.push((name, self.call("a count", collection.estimated_document_count()).await?));
+        }
+        let indexes = self.call("a look at the indexes", self.database.collection::<Document>(JOBS).list_index_names());
+        Ok(StoreFacts {
+            version: info.get_str("version").unwrap_or("unknown").to_owned(),
+            ping,
+            documents,
+            indexes: indexes.await?,
+        })
+    }
+}
+
+impl StoredFeed {
+    /// When it was last fetched.
+    pub fn last_fetch_at(&self) -> Option<Timestamp> {
+        self.status.as_ref()?.last_fetch_at
+    }
+}
