@@ -13,7 +13,8 @@ use crate::feed::Feed;
 use crate::feed::fetch::{FetchError, FetchLimits, Fetcher};
 use crate::feed::schedule::{Schedule, ScheduleError};
 use crate::import::{
-    ConfiguredFeeds, Feeds, FetchFeed, Grouping, Payload, Recorder, Scheduler, StoreItems, fetch_payload, forget_item, item_payload,
+    ConfiguredFeeds, Feeds, FetchFeed, Grouping, Payload, Recorder, Scheduler, StoreItems, fetch_payload, forget_item,
+    item_payload,
 };
 use crate::job::Keep;
 use crate::metrics::work::FetchMetrics;

@@ -165,4 +165,3 @@ pub(crate) fn worker_json(queue: &str, worker: &ConsumerState) -> Value {
 pub(crate) fn slot_at(slot_ms: Option<i64>) -> Option<Timestamp> {
     Timestamp::from_millisecond(slot_ms?).ok()
 }
-

@@ -17,10 +17,10 @@ use crate::error::chain;
 use crate::import::Payload;
 use crate::job::{Envelope, JobOptions};
 use crate::pipeline::Queues;
-use crate::views::{payload_json, scheduler_json, slot_at};
 use crate::queue::schedulers::{Scheduler, SchedulerCursor, Stored, StoredTemplate, Template, Upsert};
 use crate::queue::{Order, Queue};
 use crate::schedule::{CatchUp, Definition, Repeat};
+use crate::views::{payload_json, scheduler_json, slot_at};
 
 /// How much of an id a table shows.
 const ID_SHOWN_CHARS: usize = 20;
@@ -182,7 +182,8 @@ async fn list(config: &Config, args: &ListArgs) -> anyhow::Result<()> {
     }
     let feeds = Feeds { config, queue: &queue };
     if args.json {
-        let schedulers: Vec<Value> = listed.iter().map(|scheduler| scheduler_json(scheduler, feeds.schedule(&scheduler.id))).collect();
+        let schedulers: Vec<Value> =
+            listed.iter().map(|scheduler| scheduler_json(scheduler, feeds.schedule(&scheduler.id))).collect();
         return output::json(&json!({
             "total": total,
             "schedulers": schedulers,

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Globals, HttpArgs};
 use super::reload::Hangup;
+use super::{Globals, HttpArgs};
 use crate::http::{self, App};
 use crate::metrics;
 use crate::metrics::queues::QueueReadings;

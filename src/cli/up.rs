@@ -9,8 +9,8 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Globals, HttpArgs};
 use super::reload::Hangup;
+use super::{Globals, HttpArgs};
 use crate::config::Secret;
 use crate::embedded::Embedded;
 use crate::http::{self, App, HttpOptions};

@@ -143,7 +143,9 @@ impl Actor<'_> {
         let done = answers.iter().filter(|answer| **answer == Operated::Done).count();
         let said = match (ids, answers.as_slice()) {
             ([id], [Operated::Done]) => format!("{id} {}", verb.past()),
-            ([id], [answer]) => told(id, verb.name(), *answer).map_or_else(|error| error.to_string(), |()| String::new()),
+            ([id], [answer]) => {
+                told(id, verb.name(), *answer).map_or_else(|error| error.to_string(), |()| String::new())
+            }
             _ => format!("{}: {done} of {} jobs", verb.name(), ids.len()),
         };
         let on = ids.first().filter(|_| ids.len() == 1).map_or_else(String::new, |id| format!(" {id}"));
@@ -203,7 +205,8 @@ impl Actor<'_> {
         let states =
             [StateName::Completed, StateName::Failed, StateName::Waiting, StateName::Delayed, StateName::Prioritized];
         let accepted = states.map(StateName::name).join(", ");
-        let unknown = || ApiError::BadRequest(format!("no jobs in state {state:?} can be cleaned; accepted: {accepted}"));
+        let unknown =
+            || ApiError::BadRequest(format!("no jobs in state {state:?} can be cleaned; accepted: {accepted}"));
         let state = states.into_iter().find(|known| known.name() == state).ok_or_else(unknown)?;
         let counts = queue.counts().await?;
         let total = counts.by_state().into_iter().find(|(name, _)| *name == state.name()).map_or(0, |(_, jobs)| jobs);
@@ -221,7 +224,9 @@ impl Actor<'_> {
     pub(super) async fn obliterate(&self, queue: &Queue, typed: &str, force: bool) -> Result<Arc<Operation>, ApiError> {
         let (name, counts) = (queue.name(), queue.counts().await?);
         if typed.trim() != name {
-            return Err(ApiError::BadRequest(format!("to confirm, type the name of the queue, {name}; nothing was done")));
+            return Err(ApiError::BadRequest(format!(
+                "to confirm, type the name of the queue, {name}; nothing was done"
+            )));
         }
         if !counts.is_paused {
             return Err(QueueError::NotPaused { queue: name.to_owned() }.into());
@@ -236,7 +241,9 @@ impl Actor<'_> {
     /// Sets how many jobs are active at once over all workers; `None` is no limit.
     pub(super) async fn limit_concurrency(&self, queue: &Queue, limit: Option<u64>) -> Result<String, ApiError> {
         if limit == Some(0) {
-            return Err(ApiError::BadRequest("concurrency: at least 1, or nothing; to start none, pause the queue".to_owned()));
+            return Err(ApiError::BadRequest(
+                "concurrency: at least 1, or nothing; to start none, pause the queue".to_owned(),
+            ));
         }
         let changes = LimitChanges { concurrency: Some(limit), ..LimitChanges::default() };
         queue.set_limits(changes, SetBy::Operator).await?;
@@ -355,7 +362,11 @@ impl Actor<'_> {
             if let Some(other) = payload.id.filter(|other| other != id) {
                 return Err(ApiError::BadRequest(format!("the payload is that of job {other}, and not of {id}")));
             }
-            told(id, "change the payload of", queue.update_payload(id, &payload.bytes, self.payload_max(queue)).await?)?;
+            told(
+                id,
+                "change the payload of",
+                queue.update_payload(id, &payload.bytes, self.payload_max(queue)).await?,
+            )?;
             said.push("payload replaced".to_owned());
         }
         if let Some(delay_ms) = changes.delay_ms {
@@ -384,10 +395,12 @@ impl Actor<'_> {
 
     /// Starts the import of a feed: its id.
     pub(super) async fn import_feed(&self, name: &str) -> Result<String, ApiError> {
-        let feed = self.app.feeds.find(name).ok_or_else(|| ApiError::Missing { what: "feed", name: name.to_owned() })?;
+        let feed =
+            self.app.feeds.find(name).ok_or_else(|| ApiError::Missing { what: "feed", name: name.to_owned() })?;
         let (app, request) = (self.app.clone(), StartRequest { asked: true, ..StartRequest::default() });
         let starting = async move { import::start(&app.queues.import, &app.queues.fetch, [&*feed], &request).await };
-        let started = self.app.starts.spawn(starting).await.map_err(|error| ApiError::Internal(error.to_string()))??;
+        let started =
+            self.app.starts.spawn(starting).await.map_err(|error| ApiError::Internal(error.to_string()))??;
         let import = started.first().map(|started| started.import.to_string()).unwrap_or_default();
         self.did("import", name, format!("import {import}"));
         Ok(import)

@@ -72,10 +72,14 @@ impl FeedRow {
         let (status, subscription) = stored.map_or((None, None), |stored| (stored.status, stored.subscription));
         let is_subscribed = subscription.is_some();
         let is_paused = subscription.as_ref().is_some_and(|one| one.paused);
-        let of_status = |text: fn(&crate::store::FeedStatus) -> &String| status.as_ref().map(text).map(|url| mask_url(url));
+        let of_status =
+            |text: fn(&crate::store::FeedStatus) -> &String| status.as_ref().map(text).map(|url| mask_url(url));
         let known = feed.map(|feed| (shown(&feed.url), mask_url(&feed.source)));
         let (url, source) = known.unwrap_or_else(|| {
-            (of_status(|status| &status.url).unwrap_or_default(), of_status(|status| &status.source).unwrap_or_default())
+            (
+                of_status(|status| &status.url).unwrap_or_default(),
+                of_status(|status| &status.source).unwrap_or_default(),
+            )
         });
         Self {
             name,
@@ -136,8 +140,11 @@ pub(super) async fn list(app: &App, which: Which, text: &str, after: &str, limit
             let is_full = all.len() >= limit;
             (all, is_full)
         } else {
-            let wanted =
-                if which == Which::Failing { FeedsWanted::Failing(after, limit as u32) } else { FeedsWanted::Paused(after, limit as u32) };
+            let wanted = if which == Which::Failing {
+                FeedsWanted::Failing(after, limit as u32)
+            } else {
+                FeedsWanted::Paused(after, limit as u32)
+            };
             let mut stored = app.store.stored_feeds(wanted).await?;
             let is_full = stored.len() >= limit;
             let last = stored.last().map(|stored| stored.name.clone());
@@ -146,7 +153,9 @@ pub(super) async fn list(app: &App, which: Which, text: &str, after: &str, limit
                 && stored.last().is_none_or(|stored| stored.name != last)
             {
                 // The page goes on behind one that is not shown.
-                let feeds = stored.into_iter().map(|one| FeedRow::new(one.name.clone(), current.get(&one.name).map(|feed| &**feed), Some(one)));
+                let feeds = stored
+                    .into_iter()
+                    .map(|one| FeedRow::new(one.name.clone(), current.get(&one.name).map(|feed| &**feed), Some(one)));
                 return Ok(FeedPage { feeds: feeds.collect(), next: Some(last) });
             }
             (stored, is_full)

@@ -186,8 +186,7 @@ mod tests {
             .map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap()))
             .collect();
         let token = token.map(Secret::new);
-        let rules =
-            Rules { token: token.as_ref(), is_open: token.is_none(), is_read_only: false, takes_forms: false };
+        let rules = Rules { token: token.as_ref(), is_open: token.is_none(), is_read_only: false, takes_forms: false };
         let passed = may_pass(method, Some(host), &headers, rules);
         passed.map_or_else(|error| error.into_response().status().as_u16(), |()| 200)
     }

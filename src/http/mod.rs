@@ -226,7 +226,9 @@ fn own_routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/imports/{id}", get(imports::show))
         .route("/metrics", get(exported))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .merge(Router::new().merge(api::routes()).merge(dashboard::routes()).layer(DefaultBodyLimit::max(FORM_BYTES_MAX)))
+        .merge(
+            Router::new().merge(api::routes()).merge(dashboard::routes()).layer(DefaultBodyLimit::max(FORM_BYTES_MAX)),
+        )
         .fallback(async || ApiError::NoRoute)
         .method_not_allowed_fallback(async || ApiError::Method)
         .layer(middleware::from_fn_with_state(app.clone(), guard::check));

@@ -139,7 +139,9 @@ impl Operations {
         let mut all = operations.all.lock().unwrap_or_else(PoisonError::into_inner);
         let running = all.iter().filter(|operation| operation.progress().state == OperationState::Running).count();
         if running >= RUNNING_MAX {
-            return Err(ApiError::Conflict(format!("{running} operations run already; wait for one to end, or stop it")));
+            return Err(ApiError::Conflict(format!(
+                "{running} operations run already; wait for one to end, or stop it"
+            )));
         }
         let number = operations.started.fetch_add(1, Ordering::Relaxed) + 1;
         let operation = Arc::new(Operation {
@@ -165,8 +167,16 @@ impl Operations {
             let state = running.go_through(&queue, &mut walk).await;
             let Progress { looked_at, done, .. } = running.progress();
             tracing::info!(
-                audit = true, operation = running.id, queue = running.queue, looked_at, done, by = running.by,
-                "{} of {} {}: {done} of {looked_at} jobs", running.what, running.queue, state.word()
+                audit = true,
+                operation = running.id,
+                queue = running.queue,
+                looked_at,
+                done,
+                by = running.by,
+                "{} of {} {}: {done} of {looked_at} jobs",
+                running.what,
+                running.queue,
+                state.word()
             );
             running.change(|progress| (progress.state, progress.ended_at) = (state, Some(Timestamp::now())));
             app.shared.changed();
@@ -245,7 +255,12 @@ pub(super) struct LettersWalk {
 impl LettersWalk {
     pub(super) async fn begin(queue: &Queue, filter: LetterFilter, with: WithLetters) -> Result<Self, QueueError> {
         let reason = filter.reason.map(|reason| reason.to_lowercase());
-        Ok(Self { filter: LetterFilter { reason, ..filter }, with, after: None, until: queue.last_dead_letter().await? })
+        Ok(Self {
+            filter: LetterFilter { reason, ..filter },
+            with,
+            after: None,
+            until: queue.last_dead_letter().await?,
+        })
     }
 
     async fn step(&mut self, queue: &Queue) -> Result<Option<Step>, QueueError> {

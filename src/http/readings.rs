@@ -245,7 +245,9 @@ pub(super) async fn dead_groups(app: &Arc<App>, queue: &Queue) -> Result<Arc<Dea
         });
     }
     let mut waiting = scan.latest.subscribe();
-    let shown = |groups: &Option<Arc<DeadGroups>>| groups.as_ref().is_some_and(|groups| groups.mark == *mark && groups.is_through);
+    let shown = |groups: &Option<Arc<DeadGroups>>| {
+        groups.as_ref().is_some_and(|groups| groups.mark == *mark && groups.is_through)
+    };
     let waited = tokio::time::timeout(SCAN_PATIENCE, waiting.wait_for(shown)).await;
     if let Ok(Ok(groups)) = waited
         && let Some(groups) = groups.clone()
@@ -254,7 +256,13 @@ pub(super) async fn dead_groups(app: &Arc<App>, queue: &Queue) -> Result<Arc<Dea
     }
     let so_far = scan.latest.borrow().clone();
     Ok(so_far.unwrap_or_else(|| {
-        Arc::new(DeadGroups { groups: Vec::new(), looked_at: 0, is_through: false, at: Timestamp::now(), mark: (*mark).clone() })
+        Arc::new(DeadGroups {
+            groups: Vec::new(),
+            looked_at: 0,
+            is_through: false,
+            at: Timestamp::now(),
+            mark: (*mark).clone(),
+        })
     }))
 }
 
@@ -271,7 +279,13 @@ async fn scan_letters(scan: &DeadScan, queue: &Queue, mark: (u64, String)) -> Re
             if groups.len() >= GROUPS_MAX && !groups.contains_key(&reason) {
                 "others".clone_into(&mut reason);
             }
-            let new = || DeadGroup { reason: reason.clone(), letters: 0, oldest: letter.at, newest: letter.at, example: None };
+            let new = || DeadGroup {
+                reason: reason.clone(),
+                letters: 0,
+                oldest: letter.at,
+                newest: letter.at,
+                example: None,
+            };
             let group = groups.entry(reason.clone()).or_insert_with(new);
             group.letters += 1;
             group.oldest = group.oldest.min(letter.at);

@@ -59,7 +59,7 @@ struct WithSubscription {
 }
 
 impl Store {
-    /// The document of an item as JSON (MongoDB's extended JSON, relaxed); `None` if there is none.
+    /// The document of an item as JSON, with dates in RFC 3339; `None` if there is none.
     ///
     /// # Errors
     /// [`StoreError::is_outage`] holds for all of them.
@@ -67,7 +67,7 @@ impl Store {
         let documents = self.database.collection::<Document>(JOBS);
         let find = documents.find_one(doc! { "source": source, "guid": guid });
         let found = self.call("a read of a document", find).await?;
-        Ok(found.map(|document| Bson::Document(document).into_relaxed_extjson()))
+        Ok(found.map(|document| shown(Bson::Document(document))))
     }
 
     /// What is stored of some feeds, by name.
@@ -114,13 +114,31 @@ impl Store {
             let collection = self.database.collection::<Document>(name);
             documents.push((name, self.call("a count", collection.estimated_document_count()).await?));
         }
-        let indexes = self.call("a look at the indexes", self.database.collection::<Document>(JOBS).list_index_names());
+        let items = self.database.collection::<Document>(JOBS);
+        let indexes = self.call("a look at the indexes", items.list_index_names());
         Ok(StoreFacts {
             version: info.get_str("version").unwrap_or("unknown").to_owned(),
             ping,
             documents,
             indexes: indexes.await?,
         })
+    }
+}
+
+/// A value as JSON for people.
+fn shown(value: Bson) -> serde_json::Value {
+    match value {
+        Bson::Document(document) => document.into_iter().map(|(name, value)| (name, shown(value))).collect(),
+        Bson::Array(values) => values.into_iter().map(shown).collect(),
+        Bson::DateTime(at) => Timestamp::from_millisecond(at.timestamp_millis()).map(|at| at.to_string()).ok().into(),
+        Bson::ObjectId(id) => id.to_hex().into(),
+        Bson::Int32(number) => number.into(),
+        Bson::Int64(number) => number.into(),
+        Bson::String(text) => text.into(),
+        Bson::Boolean(boolean) => boolean.into(),
+        Bson::Double(number) => number.into(),
+        Bson::Null => serde_json::Value::Null,
+        other => other.to_string().into(),
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::super::{feeds, health_facts, readings};
-use super::{ApiError, Ask, begun, json, said};
+use super::{ApiError, Ask, answer, begun, said};
 use crate::views::worker_json;
 
 /// The description of this API.
@@ -66,7 +66,7 @@ fn news(ask: Ask) -> impl Stream<Item = Result<Event, Infallible>> {
 
 pub(super) async fn health(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
-    Ok(json(StatusCode::OK, &health_facts::health(&ask.app).await?.json()))
+    Ok(answer(StatusCode::OK, &health_facts::health(&ask.app).await?.json()))
 }
 
 pub(super) async fn workers(ask: Ask) -> Result<Response, ApiError> {
@@ -77,7 +77,7 @@ pub(super) async fn workers(ask: Ask) -> Result<Response, ApiError> {
         let of_queue = readings::workers(&ask.app, &queue).await?;
         workers.extend(of_queue.iter().map(|worker| worker_json(name, worker)));
     }
-    Ok(json(StatusCode::OK, &json!({ "workers": workers })))
+    Ok(answer(StatusCode::OK, &json!({ "workers": workers })))
 }
 
 pub(super) async fn document(ask: Ask) -> Result<Response, ApiError> {
@@ -85,8 +85,9 @@ pub(super) async fn document(ask: Ask) -> Result<Response, ApiError> {
     let wanted = ask.params.text("source").zip(ask.params.text("guid"));
     let (source, guid) = wanted.ok_or_else(|| ApiError::BadRequest("source and guid must be given".to_owned()))?;
     let found = ask.app.store.find_document(source, guid).await?;
-    let missing = || ApiError::Missing { what: "document", name: format!("{source}#{guid}").chars().take(200).collect() };
-    Ok(json(StatusCode::OK, &found.ok_or_else(missing)?))
+    let missing =
+        || ApiError::Missing { what: "document", name: format!("{source}#{guid}").chars().take(200).collect() };
+    Ok(answer(StatusCode::OK, &found.ok_or_else(missing)?))
 }
 
 pub(super) async fn feeds(ask: Ask) -> Result<Response, ApiError> {
@@ -94,18 +95,18 @@ pub(super) async fn feeds(ask: Ask) -> Result<Response, ApiError> {
     let which = ask.params.text("which").map_or(Ok(feeds::Which::All), feeds::Which::of)?;
     let limit = ask.params.number("limit", (1, 50, 1000))? as usize;
     let (text, after) = (ask.params.text("text").unwrap_or_default(), ask.params.text("after").unwrap_or_default());
-    Ok(json(StatusCode::OK, &feeds::list(&ask.app, which, text, after, limit).await?))
+    Ok(answer(StatusCode::OK, &feeds::list(&ask.app, which, text, after, limit).await?))
 }
 
 pub(super) async fn feed(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
-    Ok(json(StatusCode::OK, &feeds::find(&ask.app, &ask.part(1)).await?))
+    Ok(answer(StatusCode::OK, &feeds::find(&ask.app, &ask.part(1)).await?))
 }
 
 pub(super) async fn import_feed(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
     let import = ask.actor().import_feed(&ask.part(1)).await?;
-    Ok(json(StatusCode::ACCEPTED, &json!({ "feed": ask.part(1), "import": import })))
+    Ok(answer(StatusCode::ACCEPTED, &json!({ "feed": ask.part(1), "import": import })))
 }
 
 pub(super) async fn pause_feed(ask: Ask) -> Result<Response, ApiError> {
@@ -121,14 +122,14 @@ pub(super) async fn resume_feed(ask: Ask) -> Result<Response, ApiError> {
 pub(super) async fn operations(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
     let all: Vec<Value> = ask.app.operations.all().iter().map(|operation| operation.json()).collect();
-    Ok(json(StatusCode::OK, &json!({ "operations": all })))
+    Ok(answer(StatusCode::OK, &json!({ "operations": all })))
 }
 
 pub(super) async fn operation(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
     let found = ask.app.operations.find(&ask.part(1));
     let missing = || ApiError::Missing { what: "operation", name: ask.part(1).chars().take(200).collect() };
-    Ok(json(StatusCode::OK, &found.ok_or_else(missing)?.json()))
+    Ok(answer(StatusCode::OK, &found.ok_or_else(missing)?.json()))
 }
 
 pub(super) async fn stop_operation(ask: Ask) -> Result<Response, ApiError> {

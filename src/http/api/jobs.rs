@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::actions::{Asked, Changes, Verb};
 use super::super::readings;
-use super::{ApiError, Ask, Body, json, said};
+use super::{ApiError, Ask, Body, answer, said};
 use crate::job::JobId;
 use crate::queue::list::{Cursor, ListState};
 use crate::queue::operated::Operated;
@@ -31,7 +31,7 @@ pub(super) async fn list(ask: Ask) -> Result<Response, ApiError> {
     let page = readings::list(&ask.app, &queue, (state, order), cursor.as_ref(), limit).await?;
     let jobs: Vec<Value> = page.jobs.iter().map(listed_json).collect();
     let next = page.next.as_ref().map(ToString::to_string);
-    Ok(json(StatusCode::OK, &json!({ "state": state.name(), "order": order.word(), "jobs": jobs, "next": next })))
+    Ok(answer(StatusCode::OK, &json!({ "state": state.name(), "order": order.word(), "jobs": jobs, "next": next })))
 }
 
 pub(super) async fn search(ask: Ask) -> Result<Response, ApiError> {
@@ -50,14 +50,14 @@ pub(super) async fn search(ask: Ask) -> Result<Response, ApiError> {
     let page = readings::search(&ask.app, &queue, &filter, cursor.as_ref(), limit).await?;
     let jobs: Vec<Value> = page.jobs.iter().map(listed_json).collect();
     let next = page.next.as_ref().map(ToString::to_string);
-    Ok(json(StatusCode::OK, &json!({ "jobs": jobs, "lookedAt": page.looked_at, "next": next })))
+    Ok(answer(StatusCode::OK, &json!({ "jobs": jobs, "lookedAt": page.looked_at, "next": next })))
 }
 
 pub(super) async fn show(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
     let (queue, id) = (readings::queue(&ask.app, &ask.queue_name()).await?, ask.job_id()?);
     let found = queue.find(&id).await?.ok_or_else(|| ApiError::JobNotFound(id.to_string()))?;
-    Ok(json(StatusCode::OK, &found_json(&found)))
+    Ok(answer(StatusCode::OK, &found_json(&found)))
 }
 
 pub(super) async fn logs(ask: Ask) -> Result<Response, ApiError> {
@@ -67,9 +67,8 @@ pub(super) async fn logs(ask: Ask) -> Result<Response, ApiError> {
     let before = ask.params.text("before").map(|_| ask.params.number("before", (1, 1, 1 << 50))).transpose()?;
     let limit = ask.params.number("limit", (1, 100, 100))? as usize;
     let lines = queue.log_lines(&id, before, limit).await?;
-    let lines: Vec<Value> =
-        lines.into_iter().map(|line| json!({ "number": line.number, "text": line.text })).collect();
-    Ok(json(StatusCode::OK, &json!({ "lines": lines })))
+    let lines: Vec<Value> = lines.into_iter().map(|line| json!({ "number": line.number, "text": line.text })).collect();
+    Ok(answer(StatusCode::OK, &json!({ "lines": lines })))
 }
 
 pub(super) async fn add(ask: Ask, body: Body) -> Result<Response, ApiError> {
@@ -77,7 +76,7 @@ pub(super) async fn add(ask: Ask, body: Body) -> Result<Response, ApiError> {
     let asked: Asked = body.read()?;
     let queue = ask.actor().queue(&ask.queue_name()).await?;
     let (id, result) = ask.actor().add(&queue, asked).await?;
-    Ok(json(StatusCode::OK, &json!({ "id": id.to_string(), "result": result })))
+    Ok(answer(StatusCode::OK, &json!({ "id": id.to_string(), "result": result })))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -108,7 +107,7 @@ pub(super) async fn bulk(ask: Ask, body: Body) -> Result<Response, ApiError> {
             json!({ "id": id.to_string(), "result": result })
         })
         .collect();
-    Ok(json(StatusCode::OK, &json!({ "said": said, "results": results })))
+    Ok(answer(StatusCode::OK, &json!({ "said": said, "results": results })))
 }
 
 pub(super) async fn update(ask: Ask, body: Body) -> Result<Response, ApiError> {
@@ -144,5 +143,5 @@ pub(super) async fn duplicate(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
     let (queue, id) = (ask.actor().queue(&ask.queue_name()).await?, ask.job_id()?);
     let copy = ask.actor().duplicate(&queue, &id).await?;
-    Ok(json(StatusCode::OK, &json!({ "id": copy.to_string(), "result": "enqueued" })))
+    Ok(answer(StatusCode::OK, &json!({ "id": copy.to_string(), "result": "enqueued" })))
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::super::live::event_json;
 use super::super::operations::{LetterFilter, WithLetters};
 use super::super::readings::{self, counts_json};
-use super::{ApiError, Ask, Body, begun, json, said};
+use super::{ApiError, Ask, Body, answer, begun, said};
 use crate::queue::Order;
 use crate::queue::schedulers::SchedulerCursor;
 use crate::queue::series::Point;
@@ -21,7 +21,7 @@ pub(super) async fn list(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
     let queues: Vec<Value> =
         readings::overview(&ask.app).await?.iter().map(|seen| counts_json(&seen.name, &seen.counts)).collect();
-    Ok(json(StatusCode::OK, &json!({ "queues": queues })))
+    Ok(answer(StatusCode::OK, &json!({ "queues": queues })))
 }
 
 pub(super) async fn show(ask: Ask) -> Result<Response, ApiError> {
@@ -30,8 +30,10 @@ pub(super) async fn show(ask: Ask) -> Result<Response, ApiError> {
     let mut shown = counts_json(queue.name(), &*readings::counts(&ask.app, &queue).await?);
     let limits = queue.limits().await?;
     shown["concurrency"] = json!(limits.limits.concurrency);
-    shown["rate"] = json!(limits.limits.rate.map(|rate| json!({ "max": rate.max, "durationMs": rate.duration.as_millis() as u64 })));
-    Ok(json(StatusCode::OK, &shown))
+    shown["rate"] = json!(
+        limits.limits.rate.map(|rate| json!({ "max": rate.max, "durationMs": rate.duration.as_millis() as u64 }))
+    );
+    Ok(answer(StatusCode::OK, &shown))
 }
 
 pub(super) async fn metrics(ask: Ask) -> Result<Response, ApiError> {
@@ -39,9 +41,12 @@ pub(super) async fn metrics(ask: Ask) -> Result<Response, ApiError> {
     let queue = readings::queue(&ask.app, &ask.queue_name()).await?;
     let chart = readings::chart(&ask.app, &queue).await?;
     let points = |points: &[Point]| -> Vec<Value> {
-        points.iter().map(|point| json!({ "minute": Timestamp::try_from(point.minute).ok(), "count": point.count })).collect()
+        points
+            .iter()
+            .map(|point| json!({ "minute": Timestamp::try_from(point.minute).ok(), "count": point.count }))
+            .collect()
     };
-    Ok(json(StatusCode::OK, &json!({ "completed": points(&chart.completed), "failed": points(&chart.failed) })))
+    Ok(answer(StatusCode::OK, &json!({ "completed": points(&chart.completed), "failed": points(&chart.failed) })))
 }
 
 pub(super) async fn events(ask: Ask) -> Result<Response, ApiError> {
@@ -50,7 +55,7 @@ pub(super) async fn events(ask: Ask) -> Result<Response, ApiError> {
     let queue = readings::queue(&ask.app, &ask.queue_name()).await?;
     let events = queue.newest_events(None, limit).await?;
     let events: Vec<Value> = events.iter().rev().map(|event| event_json(queue.name(), event)).collect();
-    Ok(json(StatusCode::OK, &json!({ "events": events })))
+    Ok(answer(StatusCode::OK, &json!({ "events": events })))
 }
 
 pub(super) async fn workers(ask: Ask) -> Result<Response, ApiError> {
@@ -58,7 +63,7 @@ pub(super) async fn workers(ask: Ask) -> Result<Response, ApiError> {
     let queue = readings::queue(&ask.app, &ask.queue_name()).await?;
     let workers = readings::workers(&ask.app, &queue).await?;
     let workers: Vec<Value> = workers.iter().map(|worker| worker_json(queue.name(), worker)).collect();
-    Ok(json(StatusCode::OK, &json!({ "workers": workers })))
+    Ok(answer(StatusCode::OK, &json!({ "workers": workers })))
 }
 
 pub(super) async fn dead(ask: Ask) -> Result<Response, ApiError> {
@@ -76,8 +81,9 @@ pub(super) async fn dead(ask: Ask) -> Result<Response, ApiError> {
             })
         })
         .collect();
-    let shown = json!({ "groups": rows, "lookedAt": groups.looked_at, "isThrough": groups.is_through, "at": groups.at });
-    Ok(json(StatusCode::OK, &shown))
+    let shown =
+        json!({ "groups": rows, "lookedAt": groups.looked_at, "isThrough": groups.is_through, "at": groups.at });
+    Ok(answer(StatusCode::OK, &shown))
 }
 
 pub(super) async fn schedulers(ask: Ask) -> Result<Response, ApiError> {
@@ -96,7 +102,7 @@ pub(super) async fn schedulers(ask: Ask) -> Result<Response, ApiError> {
         })
         .collect();
     let next = page.next.map(|next| next.to_string());
-    Ok(json(StatusCode::OK, &json!({ "total": page.total, "schedulers": schedulers, "next": next })))
+    Ok(answer(StatusCode::OK, &json!({ "total": page.total, "schedulers": schedulers, "next": next })))
 }
 
 pub(super) async fn remove_scheduler(ask: Ask) -> Result<Response, ApiError> {

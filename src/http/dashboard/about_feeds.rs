@@ -5,9 +5,9 @@ use maud::{Markup, html};
 
 use super::Page;
 use super::view::{number, stacked, state, time, tree};
+use crate::http::ApiError;
 use crate::http::feeds::{self, FeedRow, Which};
 use crate::http::live::SECOND;
-use crate::http::ApiError;
 use crate::import;
 use crate::job::ImportId;
 use crate::store::imports::{ImportFilter, ImportRecord, ImportStatus};
@@ -72,7 +72,8 @@ pub(super) async fn feed(page: Page) -> Result<Response, ApiError> {
     let feed = feeds::find(&page.app, &page.part(1)).await?;
     let here = page.feed_url(&feed.name);
     let imports = read_imports(&page, Some(&feed.name), None, CHART_IMPORTS).await?;
-    let mut bars: Vec<[u64; 3]> = imports.iter().rev().map(|one| [one.new, one.changed, one.unchanged + one.duplicate]).collect();
+    let mut bars: Vec<[u64; 3]> =
+        imports.iter().rev().map(|one| [one.new, one.changed, one.unchanged + one.duplicate]).collect();
     if bars.len() < 8 {
         // So that one import is not a wall.
         bars.splice(0..0, vec![[0; 3]; 8 - bars.len()]);
@@ -117,7 +118,12 @@ pub(super) async fn feed(page: Page) -> Result<Response, ApiError> {
     Ok(page.shell(&feed.name, "feeds", &body))
 }
 
-async fn read_imports(page: &Page, feed: Option<&str>, run: Option<&str>, limit: u32) -> Result<Vec<ImportRecord>, ApiError> {
+async fn read_imports(
+    page: &Page,
+    feed: Option<&str>,
+    run: Option<&str>,
+    limit: u32,
+) -> Result<Vec<ImportRecord>, ApiError> {
     let load = async {
         let wanted = ImportFilter { feed, run };
         Ok(import::list_imports(&page.app.queues.import, &page.app.store, wanted, limit).await?)

@@ -213,7 +213,10 @@ pub(super) async fn add(page: Page) -> Result<Response, ApiError> {
     let queue = readings::queue(&page.app, &page.part(1)).await?;
     let (name, here) = (queue.name(), page.queue_url(queue.name()));
     let (example, about) = if name == page.app.queues.import.name() {
-        ("{\n  \"source\": \"https://jobs.example/feed\",\n  \"guid\": \"1\",\n  \"title\": \"\"\n}", "An item; its id follows from source and guid.")
+        (
+            "{\n  \"source\": \"https://jobs.example/feed\",\n  \"guid\": \"1\",\n  \"title\": \"\"\n}",
+            "An item; its id follows from source and guid.",
+        )
     } else if name == page.app.queues.fetch.name() {
         ("{\n  \"feed\": \"name\"\n}", "A fetch of a feed; its id is the feed's name.")
     } else {

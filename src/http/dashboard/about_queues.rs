@@ -36,7 +36,10 @@ fn alerts(name: &str, counts: &Counts) -> Vec<String> {
     let mut alerts = Vec::new();
     let waits = counts.waiting + counts.prioritized + counts.active;
     if counts.consumers_alive == 0 && waits + counts.delayed > 0 {
-        alerts.push(format!("{name}: no worker is alive, and {} jobs are there to be done", number(waits + counts.delayed)));
+        alerts.push(format!(
+            "{name}: no worker is alive, and {} jobs are there to be done",
+            number(waits + counts.delayed)
+        ));
     }
     if counts.is_paused {
         alerts.push(format!("{name} is paused: nothing is handed out"));
@@ -387,7 +390,9 @@ fn shown_when(row: &Listed) -> Markup {
             Some(entry) => system_time(entry.at()),
             None => row.job.as_ref().map_or_else(|| html! {}, |job| system_time(job.enqueued_at)),
         },
-        Standing::Parked | Standing::Prioritized => row.job.as_ref().map_or_else(|| html! {}, |job| system_time(job.enqueued_at)),
+        Standing::Parked | Standing::Prioritized => {
+            row.job.as_ref().map_or_else(|| html! {}, |job| system_time(job.enqueued_at))
+        }
         Standing::Active(holder) => html! { (span(holder.idle)) },
         Standing::Delayed { due_at } => system_time(*due_at),
         Standing::Completed { finished_at } => system_time(*finished_at),

@@ -164,9 +164,7 @@ pub(super) async fn queue(form: Form) -> Result<Response, ApiError> {
             actor.clean(&queue, form.text("state").unwrap_or_default(), grace, None).await?
         }
         "drain" => actor.drain(&queue, form.has("delayed")).await?,
-        "obliterate" => {
-            actor.obliterate(&queue, form.text("confirm").unwrap_or_default(), form.has("force")).await?
-        }
+        "obliterate" => actor.obliterate(&queue, form.text("confirm").unwrap_or_default(), form.has("force")).await?,
         _ => return Err(unknown_action()),
     };
     Ok(form.to_operation(&operation))
@@ -208,7 +206,9 @@ pub(super) async fn feed(form: Form) -> Result<Response, ApiError> {
     let said = match form.action() {
         "import" => {
             let import = form.actor().import_feed(&name).await?;
-            return Ok(form.back(&form.page.url(&format!("/imports/{import}")), &format!("The import of {name} has begun.")));
+            return Ok(
+                form.back(&form.page.url(&format!("/imports/{import}")), &format!("The import of {name} has begun."))
+            );
         }
         "pause" => form.actor().pause_feed(&name, true).await?,
         "resume" => form.actor().pause_feed(&name, false).await?,

@@ -22,7 +22,7 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::{get, post};
 use maud::{DOCTYPE, Markup, html};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
@@ -84,7 +84,8 @@ pub(super) fn entry() -> Router<Arc<App>> {
 }
 
 fn asset(content_type: &'static str, text: &'static str) -> Response {
-    let headers = [(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")];
+    let headers =
+        [(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")];
     (headers, text).into_response()
 }
 
@@ -296,7 +297,7 @@ impl Page {
                 }
             }
         };
-        let mut response = page.into_response();
+        let mut response = Html(page.into_string()).into_response();
         if self.said.is_some() {
             set_cookie(response.headers_mut(), &said_cookie(&self.app, "", 0));
         }

@@ -170,7 +170,10 @@ mod tests {
     fn what_feeds_say_is_text_in_a_tree() {
         let hostile = "<script>alert(1)</script>\"'&";
         let shown = tree(&json!({ hostile: [hostile], "n": 1 })).into_string();
-        assert!(!shown.contains("<script>") && shown.contains("&lt;script&gt;alert(1)&lt;/script&gt;&quot;"), "{shown}");
+        assert!(
+            !shown.contains("<script>") && shown.contains("&lt;script&gt;alert(1)&lt;/script&gt;&quot;"),
+            "{shown}"
+        );
     }
 
     #[test]
