@@ -54,4 +54,6 @@ mod operate_cli;
 mod schedulers_cli;
 mod migrate;
 mod http_api;
+mod dashboard_api;
+mod dashboard;
 mod demo;
