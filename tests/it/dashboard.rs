@@ -127,7 +127,8 @@ async fn an_operator_watches_an_import_and_helps_a_job_that_failed() {
     mill.assert_clean(&queues, 26).await;
 
     let log = up.process.stderr();
-    for line in ["audit=true", "action=pause", "action=cancel", "action=retry", "action=add", "redriving dead letters"] {
+    for line in ["audit=true", "action=pause", "action=cancel", "action=retry", "action=add", "redriving dead letters"]
+    {
         assert!(log.contains(line), "{line}: {log}");
     }
 }
@@ -218,8 +219,9 @@ async fn filled() -> (Mill, FeedServer, Served) {
     let added = up.post("/api/queues/job_import_queue/add", &delayed.to_string()).await;
     assert_eq!(added.status, 200, "{added:?}");
     let body = json!({ "reason": "no such reason" }).to_string();
-    let began =
-        up.ask("PUT", "/api/queues/job_import_queue/retry/failed", &[("Content-Type", "application/json")], &body).await;
+    let began = up
+        .ask("PUT", "/api/queues/job_import_queue/retry/failed", &[("Content-Type", "application/json")], &body)
+        .await;
     assert_eq!(began.status, 202, "{began:?}");
     (mill, server, up)
 }
@@ -232,7 +234,8 @@ async fn pages(up: &Served, mill: &Mill) -> Vec<(&'static str, String)> {
     let operation = operations[0]["id"].as_str().unwrap().to_owned();
     let id = JobId::new(format!("news#7-{HOSTILE}")).unwrap();
     assert!(mill.queues().await.import.find(&id).await.unwrap().is_some());
-    let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let encode =
+        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
     let (id, dead) = (encode(&id.to_string()), encode(&format!("news#0-{HOSTILE}")));
     let guid = encode(&format!("7-{HOSTILE}"));
     let queue = "/queue/job_import_queue";

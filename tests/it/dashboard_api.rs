@@ -8,7 +8,11 @@ use feedmill::{
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{eventually::eventually, http::{Answer, Served}, process::{Mill, PATIENCE}};
+use crate::support::{
+    eventually::eventually,
+    http::{Answer, Served},
+    process::{Mill, PATIENCE},
+};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
@@ -47,7 +51,10 @@ async fn jobs_are_added_listed_changed_and_removed() {
     let (_mill, served, queue) = with_jobs(3).await;
     let add = |body: Value| body.to_string();
     let added = served
-        .post("/api/queues/mails/add", &add(json!({ "id": "a/b ?#", "payload": [1], "delayMs": 60_000, "priority": 3 })))
+        .post(
+            "/api/queues/mails/add",
+            &add(json!({ "id": "a/b ?#", "payload": [1], "delayMs": 60_000, "priority": 3 })),
+        )
         .await;
     assert_eq!(added.json(), json!({ "id": "a/b ?#", "result": "enqueued" }));
     let again = served.post("/api/queues/mails/add", &add(json!({ "id": "n-0", "payload": 1 }))).await;
@@ -102,9 +109,11 @@ async fn many_jobs_are_operated_on_by_the_server_and_their_progress_is_told() {
     .await;
     assert_eq!((&groups["groups"][0]["reason"], &groups["groups"][0]["letters"]), (&json!("cancelled"), &json!(1000)));
 
-    let none = ended(&served, &put(&served, "/api/queues/mails/retry/failed", &json!({ "group": "other" })).await).await;
+    let none =
+        ended(&served, &put(&served, "/api/queues/mails/retry/failed", &json!({ "group": "other" })).await).await;
     assert_eq!((&none["lookedAt"], &none["done"]), (&json!(1000), &json!(0)));
-    let all = ended(&served, &put(&served, "/api/queues/mails/retry/failed", &json!({ "group": "cancelled" })).await).await;
+    let all =
+        ended(&served, &put(&served, "/api/queues/mails/retry/failed", &json!({ "group": "cancelled" })).await).await;
     assert_eq!((&all["state"], &all["done"], &all["total"]), (&json!("ended"), &json!(1000), &json!(1000)));
     assert_eq!(queue.counts().await.unwrap().waiting, 1000);
 
@@ -194,7 +203,7 @@ async fn streams_of_news_end_with_the_process() {
         assert!(stream.read_buf(&mut heard).await.unwrap() > 0, "it ended early");
     }
     let began = std::time::Instant::now();
-    served.process.terminate();
+    served.process.term();
     stream.read_to_end(&mut heard).await.unwrap();
     assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
 }

@@ -187,10 +187,11 @@ fn feedmill_http() -> reqwest::Client {
 impl Drop for Browser {
     fn drop(&mut self) {
         // Without its driver the browser ends too, but not at once: so it is asked to, on another thread.
-        let (session, http) = (self.session.clone(), self.http.clone());
+        let session = self.session.clone();
         let ending = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async { http.delete(session).send().await.map_err(std::io::Error::other) })
+            // A client of its own: connections of the other belong to a runtime that waits for this.
+            runtime.block_on(async { feedmill_http().delete(session).send().await.map_err(std::io::Error::other) })
         });
         let _ = ending.join();
         let _ = self.driver.kill();
