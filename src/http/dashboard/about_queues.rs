@@ -698,7 +698,7 @@ pub(super) async fn operation(page: Page) -> Result<Response, ApiError> {
     let progress = operation.progress();
     let here = page.url(&format!("/operations/{}", operation.id));
     let body = html! {
-        div.head {
+        div.head #operation-head data-refresh="operations" {
             p.crumbs { a href=(page.url("/operations")) { "Operations" } " / " (operation.id) }
             div { h1 { (operation.what) } (state(progress.state.word())) }
             @if page.may_act() && progress.state == OperationState::Running { (page.button(&here, ("do", "stop"), "Stop", "danger")) }
