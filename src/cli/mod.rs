@@ -140,7 +140,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let globals = cli.globals;
     match cli.command {
         Command::Up(args) => up::run(&globals, args).await,
-        Command::Serve(args) => serve::run(&globals, args).await,
+        Command::Serve(args) => Box::pin(serve::run(&globals, args)).await,
         Command::Worker(args) => worker::run(&globals, args).await,
         Command::Schedule(args) => schedule::run(&globals, args).await,
         Command::Fetch(args) => fetch::run(&globals, args).await,

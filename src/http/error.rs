@@ -92,13 +92,12 @@ pub enum ApiError {
 impl ApiError {
     fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::NoRoute => (StatusCode::NOT_FOUND, "not_found"),
+            Self::NoRoute | Self::Missing { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::FeedNotFound(_) => (StatusCode::NOT_FOUND, "feed_not_found"),
             Self::ImportNotFound(_) => (StatusCode::NOT_FOUND, "import_not_found"),
             Self::QueueNotFound(_) => (StatusCode::NOT_FOUND, "queue_not_found"),
             Self::JobNotFound(_) => (StatusCode::NOT_FOUND, "job_not_found"),
-            Self::Missing { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             Self::ReadOnly => (StatusCode::FORBIDDEN, "read_only"),
             Self::FormToken => (StatusCode::FORBIDDEN, "form_token"),

@@ -139,8 +139,9 @@ fn may_pass(method: &Method, host: Option<&str>, headers: &HeaderMap, rules: Rul
     }
     // A body without a type is looked at by whoever reads it: there may be none.
     match headers.get(header::CONTENT_TYPE) {
-        Some(_) if !is_json(headers) && !(rules.takes_forms && is_form(headers)) => Err(ApiError::NotJson),
-        _ => Ok(()),
+        Some(_) if is_json(headers) || (rules.takes_forms && is_form(headers)) => Ok(()),
+        Some(_) => Err(ApiError::NotJson),
+        None => Ok(()),
     }
 }
 

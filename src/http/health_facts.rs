@@ -61,7 +61,7 @@ pub(super) async fn health(app: &App) -> Result<Health, ApiError> {
         };
         let mongodb = async { app.store.facts().await.map_err(|error| chain(&error)) };
         let (redis, mongodb) = tokio::join!(redis, mongodb);
-        let stopped = app.pulse.stopped(Duration::from_mins(1)).into_iter().map(|name| name.to_string()).collect();
+        let stopped = app.pulse.stopped(Duration::from_mins(1));
         Ok(Health { redis, mongodb, stopped })
     };
     Ok((*app.shared.get("health", AGE, load).await?).clone())

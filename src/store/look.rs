@@ -47,7 +47,6 @@ pub struct StoreFacts {
     pub indexes: Vec<String>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
 fn as_ms<S: serde::Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_f64((span.as_secs_f64() * 10_000.0).round() / 10.0)
 }

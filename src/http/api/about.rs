@@ -10,7 +10,7 @@ use futures_util::Stream;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
-use super::super::{feeds, health_facts, readings};
+use super::super::{App, feeds, health_facts, readings};
 use super::{ApiError, Ask, answer, begun, said};
 use crate::views::worker_json;
 
@@ -32,7 +32,7 @@ pub(super) async fn openapi(ask: Ask) -> Result<Response, ApiError> {
 /// News as server-sent events: `snapshot` once a second, and `event` for what happens in the queues.
 pub(super) async fn live(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
-    let stream = Sse::new(news(ask)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    let stream = Sse::new(news(&ask.app)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     let mut response = stream.into_response();
     // Proxies that collect what they pass on would hold news back.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -40,9 +40,9 @@ pub(super) async fn live(ask: Ask) -> Result<Response, ApiError> {
     Ok(response)
 }
 
-fn news(ask: Ask) -> impl Stream<Item = Result<Event, Infallible>> {
-    let listening = ask.app.news.listen();
-    let shutdown = ask.app.shutdown.clone();
+fn news(app: &App) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+    let listening = app.news.listen();
+    let shutdown = app.shutdown.clone();
     futures_util::stream::unfold((listening, shutdown), async |((mut snapshots, mut events), shutdown)| {
         let event = loop {
             tokio::select! {

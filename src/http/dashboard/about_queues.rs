@@ -1,5 +1,6 @@
 //! Pages about queues: all of them, one with its jobs, its dead letters; schedulers, workers, operations, health.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use axum::response::Response;
@@ -300,7 +301,7 @@ async fn found(
         return Ok((vec![listed], None, Some(note)));
     }
     let matches = readings::search(&page.app, queue, &filter, cursor, ROWS).await?;
-    note += &format!("{} found among {} jobs", matches.jobs.len(), number(matches.looked_at as u64));
+    let _ = write!(note, "{} found among {} jobs", matches.jobs.len(), number(matches.looked_at as u64)); // a String takes it
     note += if matches.next.is_some() { "; there is more to look at." } else { "; that were all." };
     Ok((matches.jobs.clone(), matches.next.clone(), Some(note)))
 }

@@ -104,7 +104,7 @@ pub(super) fn stacked<const N: usize>(bars: &[[u64; N]], classes: [&str; N], lab
                 parts,
                 r#"<rect class="{class}" x="{:.1}" y="{top:.1}" width="{:.1}" height="{height:.1}"/>"#,
                 at as f64 * step,
-                (step - 1.5).max(1.0).min(26.0)
+                (step - 1.5).clamp(1.0, 26.0)
             );
         }
     }

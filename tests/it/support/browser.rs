@@ -33,13 +33,12 @@ impl Browser {
             .stderr(Stdio::null())
             .spawn()
             .expect("no chromedriver; scripts/setup.sh test installs it");
-        let lines = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
         let port = lines
-            .filter_map(|line| {
+            .find_map(|line| {
                 let (_, port) = line.split_once("started successfully on port ")?;
                 port.trim_end_matches('.').parse::<u16>().ok()
             })
-            .next()
             .expect("chromedriver says its port");
         let http = feedmill_http();
         let mut browser = Self { driver, session: format!("http://127.0.0.1:{port}/session"), http };
