@@ -14,7 +14,11 @@ use super::{ApiError, App};
 use crate::job::JobId;
 use crate::queue::consumers::ConsumerState;
 use crate::queue::counts::Counts;
+use crate::queue::events::Event;
+use crate::queue::find::Found;
+use crate::queue::limits::LimitState;
 use crate::queue::list::{Cursor, ListState, Listed, Page};
+use crate::queue::schedulers::{SchedulerCursor, SchedulerPage};
 use crate::queue::search::Filter;
 use crate::queue::series::{Point, SeriesOf};
 use crate::queue::{Order, Queue, QueueOptions};
@@ -114,6 +118,37 @@ pub(super) async fn chart(app: &App, queue: &Queue) -> Result<Arc<Chart>, ApiErr
 /// The consumers of a queue.
 pub(super) async fn workers(app: &App, queue: &Queue) -> Result<Arc<Vec<ConsumerState>>, ApiError> {
     app.shared.get(format!("workers {}", queue.name()), SECOND, async { Ok(queue.consumers().await?) }).await
+}
+
+/// One job; an error when there is none.
+pub(super) async fn job(app: &App, queue: &Queue, id: &JobId) -> Result<Arc<Found>, ApiError> {
+    let load = async {
+        let found = queue.find(id).await?;
+        found.ok_or_else(|| ApiError::JobNotFound(id.to_string()))
+    };
+    app.shared.get(format!("job {} {:?}", queue.name(), id.as_bytes()), SECOND, load).await
+}
+
+/// The newest events of a queue, oldest first.
+pub(super) async fn events(app: &App, queue: &Queue, n: usize) -> Result<Arc<Vec<Event>>, ApiError> {
+    let load = async { Ok(queue.newest_events(None, n).await?) };
+    app.shared.get(format!("events {} {n}", queue.name()), SECOND, load).await
+}
+
+pub(super) async fn limits(app: &App, queue: &Queue) -> Result<Arc<LimitState>, ApiError> {
+    app.shared.get(format!("limits {}", queue.name()), SECOND, async { Ok(queue.limits().await?) }).await
+}
+
+/// A page of the schedulers, the next to be due first.
+pub(super) async fn schedulers(
+    app: &App,
+    queue: &Queue,
+    cursor: Option<&SchedulerCursor>,
+    limit: usize,
+) -> Result<Arc<SchedulerPage>, ApiError> {
+    let at = cursor.map(ToString::to_string).unwrap_or_default();
+    let load = async { Ok(queue.list_schedulers(cursor, Order::Ascending, limit).await?) };
+    app.shared.get(format!("schedulers {} {limit} {at}", queue.name()), SECOND, load).await
 }
 
 /// A page of a list.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, deserialize_from_slice, doc};
 use serde::{Deserialize, Serialize};
 
 use super::subscriptions::Subscription;
@@ -84,17 +84,21 @@ impl Store {
         if limit == 0 {
             return Ok(Vec::new()); // to MongoDB, a limit of 0 is none
         }
-        let feeds = self.database.collection::<Document>(FEEDS);
+        let feeds = self.database.collection::<RawDocumentBuf>(FEEDS);
         let find = feeds.find(filter).sort(doc! { "_id": 1 }).limit(i64::from(limit));
-        let found: Vec<Document> = self.call("a read of feeds", async { find.await?.try_collect().await }).await?;
-        let stored = found.into_iter().map(|document| {
-            let name = document.get_str("_id").unwrap_or_default().to_owned();
+        let found: Vec<RawDocumentBuf> =
+            self.call("a read of feeds", async { find.await?.try_collect().await }).await?;
+        let stored = found.into_iter().filter_map(|document| {
+            // As the driver reads them: dates are BSON's.
+            let status = deserialize_from_slice::<FeedStatus>(document.as_bytes()).ok()?;
+            let subscription = deserialize_from_slice::<WithSubscription>(document.as_bytes()).ok();
+            let (name, subscription) = (status.name.clone(), subscription.and_then(|with| with.subscription));
             // What is subscribed to and was never fetched has no status.
-            let has_status = document.contains_key("lastFetchAt");
-            let status = mongodb::bson::deserialize_from_document::<FeedStatus>(document.clone()).ok();
-            let subscription = mongodb::bson::deserialize_from_document::<WithSubscription>(document).ok();
-            let subscription = subscription.and_then(|with| with.subscription);
-            StoredFeed { name, status: status.filter(|_| has_status), subscription }
+            Some(StoredFeed {
+                name,
+                status: Some(status).filter(|status| status.last_fetch_at.is_some()),
+                subscription,
+            })
         });
         Ok(stored.collect())
     }
@@ -138,12 +142,5 @@ fn shown(value: Bson) -> serde_json::Value {
         Bson::Double(number) => number.into(),
         Bson::Null => serde_json::Value::Null,
         other => other.to_string().into(),
-    }
-}
-
-impl StoredFeed {
-    /// When it was last fetched.
-    pub fn last_fetch_at(&self) -> Option<Timestamp> {
-        self.status.as_ref()?.last_fetch_at
     }
 }

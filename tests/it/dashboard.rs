@@ -224,6 +224,12 @@ async fn filled() -> (Mill, FeedServer, Served) {
     let delayed = json!({ "payload": { "source": "news", "guid": "later", "title": "Later" }, "delayMs": 3_600_000 });
     let added = up.post("/api/queues/job_import_queue/add", &delayed.to_string()).await;
     assert_eq!(added.status, 200, "{added:?}");
+    let fetched = eventually("its status is written", PATIENCE, async || {
+        let feed = up.get_json("/api/feeds/jobs").await;
+        (feed["lastStatus"] == 200).then_some(feed)
+    })
+    .await;
+    assert_eq!((&fetched["from"], &fetched["schedule"]), (&json!("file"), &json!("every 15m")));
     let body = json!({ "reason": "no such reason" }).to_string();
     let began = up
         .ask("PUT", "/api/queues/job_import_queue/retry/failed", &[("Content-Type", "application/json")], &body)

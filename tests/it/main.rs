@@ -56,4 +56,5 @@ mod migrate;
 mod http_api;
 mod dashboard_api;
 mod dashboard;
+mod dashboard_load;
 mod demo;

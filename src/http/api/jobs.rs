@@ -56,7 +56,7 @@ pub(super) async fn search(ask: Ask) -> Result<Response, ApiError> {
 pub(super) async fn show(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
     let (queue, id) = (readings::queue(&ask.app, &ask.queue_name()).await?, ask.job_id()?);
-    let found = queue.find(&id).await?.ok_or_else(|| ApiError::JobNotFound(id.to_string()))?;
+    let found = readings::job(&ask.app, &queue, &id).await?;
     Ok(answer(StatusCode::OK, &found_json(&found)))
 }
 

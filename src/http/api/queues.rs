@@ -12,7 +12,6 @@ use super::super::live::event_json;
 use super::super::operations::{LetterFilter, WithLetters};
 use super::super::readings::{self, counts_json};
 use super::{ApiError, Ask, Body, answer, begun, said};
-use crate::queue::Order;
 use crate::queue::schedulers::SchedulerCursor;
 use crate::queue::series::Point;
 use crate::views::{scheduler_json, worker_json};
@@ -28,7 +27,7 @@ pub(super) async fn show(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
     let queue = readings::queue(&ask.app, &ask.queue_name()).await?;
     let mut shown = counts_json(queue.name(), &*readings::counts(&ask.app, &queue).await?);
-    let limits = queue.limits().await?;
+    let limits = readings::limits(&ask.app, &queue).await?;
     shown["concurrency"] = json!(limits.limits.concurrency);
     shown["rate"] = json!(
         limits.limits.rate.map(|rate| json!({ "max": rate.max, "durationMs": rate.duration.as_millis() as u64 }))
@@ -53,7 +52,7 @@ pub(super) async fn events(ask: Ask) -> Result<Response, ApiError> {
     ask.params.only(&["limit"])?;
     let limit = ask.params.number("limit", (1, 50, 256))? as usize;
     let queue = readings::queue(&ask.app, &ask.queue_name()).await?;
-    let events = queue.newest_events(None, limit).await?;
+    let events = readings::events(&ask.app, &queue, limit).await?;
     let events: Vec<Value> = events.iter().rev().map(|event| event_json(queue.name(), event)).collect();
     Ok(answer(StatusCode::OK, &json!({ "events": events })))
 }
@@ -91,7 +90,7 @@ pub(super) async fn schedulers(ask: Ask) -> Result<Response, ApiError> {
     let queue = readings::queue(&ask.app, &ask.queue_name()).await?;
     let cursor = ask.params.parsed::<SchedulerCursor>("cursor")?;
     let limit = ask.params.number("limit", (1, 50, 256))? as usize;
-    let page = queue.list_schedulers(cursor.as_ref(), Order::Ascending, limit).await?;
+    let page = readings::schedulers(&ask.app, &queue, cursor.as_ref(), limit).await?;
     let feeds = ask.app.feeds.current();
     let schedulers: Vec<Value> = page
         .schedulers
@@ -101,7 +100,7 @@ pub(super) async fn schedulers(ask: Ask) -> Result<Response, ApiError> {
             scheduler_json(one, schedule.as_deref())
         })
         .collect();
-    let next = page.next.map(|next| next.to_string());
+    let next = page.next.as_ref().map(|next| next.to_string());
     Ok(answer(StatusCode::OK, &json!({ "total": page.total, "schedulers": schedulers, "next": next })))
 }
 

@@ -1,5 +1,7 @@
 //! Pages about one job, and the forms to add and to change one.
 
+use std::sync::Arc;
+
 use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::Value;
@@ -15,9 +17,9 @@ use crate::views::{group, payload_json};
 /// Bytes of a payload that are shown unless all of it is asked for.
 const PREVIEW_BYTES: usize = 4096;
 
-async fn find(page: &Page) -> Result<(Queue, Found), ApiError> {
+async fn find(page: &Page) -> Result<(Queue, Arc<Found>), ApiError> {
     let (queue, id) = (readings::queue(&page.app, &page.part(1)).await?, page.job_id()?);
-    let found = queue.find(&id).await?.ok_or_else(|| ApiError::JobNotFound(id.to_string()))?;
+    let found = readings::job(&page.app, &queue, &id).await?;
     Ok((queue, found))
 }
 
@@ -26,7 +28,7 @@ pub(super) async fn job(page: Page) -> Result<Response, ApiError> {
         Err(ApiError::JobNotFound(id)) => return gone(&page, &id).await,
         found => found?,
     };
-    let Found { job, state: stands, failure, holder, log } = &found;
+    let Found { job, state: stands, failure, holder, log } = &*found;
     let (name, here) = (queue.name(), page.job_url(queue.name(), &job.id));
     let payload = payload_json(job.payload());
     let of_item = payload.get("source").and_then(Value::as_str).zip(payload.get("guid").and_then(Value::as_str));

@@ -163,7 +163,7 @@ pub(super) async fn queue(page: Page) -> Result<Response, ApiError> {
     let is_live = search.is_none() && cursor.is_none();
     let other = if order == Order::Ascending { "desc" } else { "asc" };
     let chart_of = readings::chart(&page.app, &queue).await?;
-    let events = queue.newest_events(None, EVENTS).await?;
+    let events = readings::events(&page.app, &queue, EVENTS).await?;
     let body = html! {
         div.head {
             div {
@@ -442,7 +442,7 @@ fn bulk_buttons(of: ListState, is_search: bool) -> Markup {
 /// What is done with a queue as a whole.
 async fn whole_queue(page: &Page, queue: &Queue, counts: &Counts) -> Result<Markup, ApiError> {
     let (name, here) = (queue.name(), page.queue_url(queue.name()));
-    let limits = queue.limits().await?;
+    let limits = readings::limits(&page.app, queue).await?;
     let act = |value: &str, text: &str, about: &str, confirm: Option<&str>, extra: Markup| {
         html! {
             form method="post" action=(here) {
@@ -549,7 +549,7 @@ pub(super) async fn schedulers(page: Page) -> Result<Response, ApiError> {
     let wanted = page.params.text("queue").unwrap_or_else(|| page.app.queues.fetch.name()).to_owned();
     let queue = readings::queue(&page.app, &wanted).await?;
     let cursor = page.params.parsed::<SchedulerCursor>("cursor")?;
-    let listed = queue.list_schedulers(cursor.as_ref(), Order::Ascending, ROWS).await?;
+    let listed = readings::schedulers(&page.app, &queue, cursor.as_ref(), ROWS).await?;
     let feeds = page.app.feeds.current();
     let here = page.url("/schedulers");
     let body = html! {
