@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{
     eventually::eventually,
+    feed_server::{FeedServer, Page},
     http::{Answer, Served},
     process::{Mill, PATIENCE},
 };
@@ -206,4 +207,29 @@ async fn streams_of_news_end_with_the_process() {
     served.process.term();
     stream.read_to_end(&mut heard).await.unwrap();
     assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+/// Sends what the description of the API allows, and what it does not.
+#[tokio::test]
+async fn schemathesis_finds_no_error_of_the_server() {
+    const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+    let (mut mill, server) = (Mill::new(), FeedServer::start());
+    server.put("/jobs", Page::rss(&[("1", "one")]));
+    mill.feed("jobboard", &server.url("/jobs"), Some("jobs"));
+    let up = Served::up(&mill).await;
+    let mut python = std::process::Command::new("python3");
+    python
+        .args(["-c", "from schemathesis.cli import schemathesis; schemathesis()"])
+        .args(["--config-file", &format!("{ROOT}/tests/schemathesis.toml"), "run", "--no-color"])
+        .args(["--checks", "not_a_server_error", "--max-examples", "10", "--seed", "1"])
+        // A stream has no end.
+        .args(["--exclude-path", "/api/live"])
+        .arg(format!("http://{}/api/openapi.json", up.address))
+        .env("PYTHONPATH", format!("{ROOT}/.feedmill/schemathesis"))
+        .current_dir(mill.folder());
+    let ran = tokio::task::spawn_blocking(move || python.output().unwrap()).await.unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(said.contains("generated") && !said.contains("Failed to load"), "{said}");
+    assert!(!up.process.stderr().contains("a request failed"), "{}", up.process.stderr());
 }

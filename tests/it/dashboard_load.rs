@@ -111,16 +111,17 @@ async fn many_viewers_of_many_jobs_wait_little_and_cost_redis_no_more_than_few()
     let served = Arc::new(Served::serve(&mill).await);
     let span = Duration::from_secs(from_env("FEEDMILL_LOAD_SECONDS", 3) as u64);
     let (_, idle) = look(&served, &redis, 0, Duration::from_secs(1)).await;
-    let (_, of_few) = look(&served, &redis, 2, span).await;
+    let (_, of_few) = look(&served, &redis, VIEWERS / 2, span).await;
     let (took, of_many) = look(&served, &redis, VIEWERS, span).await;
     let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
     println!(
         "{waiting} waiting, {dead} dead, {VIEWERS} viewers: {} pages, p50 {:?}, p99 {:?}, max {:?}; commands of Redis a \
-         second: {of_many:.0}, with 2 viewers {of_few:.0}, with none {idle:.0}",
+         second: {of_many:.0}, with half as many viewers {of_few:.0}, with none {idle:.0}",
         took.len(),
         at(0.5),
         at(0.99),
         at(1.0)
     );
+    assert!(of_many < 1.5 * of_few, "{of_many} commands a second, and {of_few} of half as many viewers");
     assert!(at(0.99) < Duration::from_millis(200), "p99 {:?}", at(0.99));
 }
