@@ -100,7 +100,7 @@ pub(super) async fn schedulers(ask: Ask) -> Result<Response, ApiError> {
             scheduler_json(one, schedule.as_deref())
         })
         .collect();
-    let next = page.next.as_ref().map(|next| next.to_string());
+    let next = page.next.as_ref().map(ToString::to_string);
     Ok(answer(StatusCode::OK, &json!({ "total": page.total, "schedulers": schedulers, "next": next })))
 }
 
