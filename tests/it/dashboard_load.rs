@@ -101,6 +101,7 @@ async fn look(served: &Arc<Served>, redis: &OwnRedis, viewers: usize, span: Dura
     (took, per_second)
 }
 
+#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_viewers_of_many_jobs_wait_little_and_cost_redis_no_more_than_few() {
     let redis = OwnRedis::start(&[]);
