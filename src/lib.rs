@@ -38,9 +38,11 @@ pub mod http;
 mod views;
 
 // around the road
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod embedded;
 pub mod error;
 pub mod metrics;

@@ -1,6 +1,6 @@
 //! The command line: definitions here, one file per command.
 //!
-//! Data goes to stdout, logs and errors to stderr. Exit status: 0 ok, 1 failed, 2 usage or configuration.
+//! Data goes to stdout, logs and errors to stderr. Exit status: 0 ok, 1 failed, 2 usage or configuration, 3 anomaly.
 
 mod bench;
 mod config;
@@ -21,6 +21,7 @@ mod serve;
 mod up;
 mod worker;
 mod workers;
+mod xinfo;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ use crate::telemetry::{self, LogFormat};
 
 /// Exit status for usage and configuration errors.
 const USAGE: u8 = 2;
+/// Exit status when something that was looked at is wrong.
+const ANOMALY: u8 = 3;
 
 /// Takes RSS and Atom feeds, turns each item into a job on Redis Streams, and writes the items into MongoDB.
 #[derive(Debug, Parser)]
@@ -49,7 +52,7 @@ const USAGE: u8 = 2;
   feedmill fetch --all --wait   import every feed of streams.toml now
   feedmill queue counts         what waits, what runs, what failed
 
-Exit status: 0 ok, 1 failed, 2 usage or configuration.")]
+Exit status: 0 ok, 1 failed, 2 usage or configuration, 3 anomaly.")]
 pub struct Cli {
     #[command(flatten)]
     globals: Globals,
@@ -101,6 +104,7 @@ enum Command {
     #[command(subcommand)]
     Schedulers(schedulers::SchedulersCommand),
     Workers(workers::WorkersArgs),
+    Xinfo(xinfo::XinfoArgs),
     /// Take over the jobs of another system
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
@@ -149,6 +153,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Import(command) => import::run(&globals, command).await,
         Command::Queue(command) => queue::run(&globals, command).await,
         Command::Workers(args) => workers::run(&globals, args).await,
+        Command::Xinfo(args) => xinfo::run(&globals, &args).await,
         Command::Schedulers(command) => schedulers::run(&globals, command).await,
         Command::Migrate(command) => migrate::run(&globals, command).await,
         Command::Config(command) => config::run(&globals, command),

@@ -70,43 +70,6 @@ impl Redis {
         Ok(Self { client, connection, prefix: prefix.to_owned(), address })
     }
 
-    /// What about the server's settings endangers jobs, one line each. Managed servers that refuse `CONFIG` get a line
-    /// that says what to check by hand.
-    pub async fn settings_warnings(&self) -> Vec<String> {
-        let asked = redis::cmd("CONFIG")
-            .arg("GET")
-            .arg("maxmemory-policy")
-            .query_async::<Vec<String>>(&mut self.connection())
-            .await;
-        let policy = match asked {
-            Ok(pair) => pair.into_iter().nth(1).unwrap_or_default(),
-            Err(error) if error.is_io_error() || error.is_timeout() => return Vec::new(),
-            Err(_) => {
-                return vec![format!(
-                    "Redis at {} does not show its settings: check by hand that maxmemory-policy is noeviction and \
-                     appendonly is on",
-                    self.address
-                )];
-            }
-        };
-        let mut warnings = Vec::new();
-        if policy != "noeviction" {
-            warnings.push(format!(
-                "Redis at {} has maxmemory-policy {policy}: when memory is full it drops jobs; set it to noeviction",
-                self.address
-            ));
-        }
-        let persistence: Result<String, _> =
-            redis::cmd("INFO").arg("persistence").query_async(&mut self.connection()).await;
-        if persistence.is_ok_and(|info| info.contains("aof_enabled:0")) {
-            warnings.push(format!(
-                "Redis at {} has appendonly off: a crash loses the jobs since its last snapshot; set appendonly yes",
-                self.address
-            ));
-        }
-        warnings
-    }
-
     /// What all keys begin with.
     pub fn prefix(&self) -> &str {
         &self.prefix

@@ -182,8 +182,17 @@ impl Keys {
 
     /// The pattern by which SCAN finds all keys of the queue.
     pub(super) fn pattern(&self) -> String {
-        let mut pattern = String::with_capacity(self.queue_prefix.len() + 1);
-        for character in self.queue_prefix.chars() {
+        Self::pattern_of(&self.queue_prefix)
+    }
+
+    /// The pattern by which SCAN finds the keys of jobs.
+    pub(super) fn job_pattern(&self) -> String {
+        Self::pattern_of(&self.job_prefix)
+    }
+
+    fn pattern_of(prefix: &str) -> String {
+        let mut pattern = String::with_capacity(prefix.len() + 1);
+        for character in prefix.chars() {
             // A prefix may hold what means something in a pattern.
             if matches!(character, '*' | '?' | '[' | ']' | '\\') {
                 pattern.push('\\');

@@ -25,6 +25,7 @@ pub mod connection;
 pub mod counts;
 pub mod keys;
 pub mod scripts;
+pub mod server;
 // the road of a job
 pub mod enqueue;
 pub mod read;
@@ -37,6 +38,7 @@ pub mod promote;
 pub mod events;
 pub mod find;
 pub mod groups;
+pub mod inspect;
 pub mod list;
 pub mod progress;
 pub mod registry;
@@ -144,6 +146,12 @@ impl Events {
             Self::All => "all",
         }
     }
+
+    /// Those of this name; the default for what is none.
+    fn named(name: Option<&str>) -> Self {
+        let all = [Self::Off, Self::Failures, Self::All];
+        all.into_iter().find(|known| Some(known.as_str()) == name).unwrap_or_default()
+    }
 }
 
 impl From<Events> for QueueOptions {
@@ -207,10 +215,7 @@ impl Queue {
         noted.arg(keys.meta()).arg("events").arg("group_window");
         let noted = noted.query_async::<(Option<String>, Option<u32>)>(&mut redis.connection()).await;
         let (events, window) = noted.map_err(|cause| QueueError::from_redis("HMGET", cause))?;
-        let events = [Events::Off, Events::Failures, Events::All]
-            .into_iter()
-            .find(|known| Some(known.as_str()) == events.as_deref())
-            .unwrap_or_default();
+        let events = Events::named(events.as_deref());
         Self::open(redis, name, QueueOptions { events, group_window: window.filter(|window| *window > 0) }).await
     }
 
@@ -289,6 +294,11 @@ impl Queue {
             Events::Off => 0,
             Events::Failures | Events::All => EVENTS_MAX,
         }
+    }
+
+    /// Whether it limits how many jobs of a group stand where they are read.
+    fn limits_groups(&self) -> bool {
+        self.inner.options.group_window.is_some()
     }
 
     /// The extras of a job's head; nothing for most jobs. Groups count only on a queue that limits them.
@@ -488,6 +498,11 @@ impl QueueError {
     /// Whether a command needed a key that is not there.
     pub(crate) fn is_key_missing(&self) -> bool {
         matches!(self, Self::Redis { cause, .. } if cause.detail().is_some_and(|detail| detail.contains("no such key")))
+    }
+
+    /// Whether a key is of another type than the command is for.
+    pub(crate) fn is_wrong_type(&self) -> bool {
+        matches!(self, Self::Redis { cause, .. } if says(cause, &["WRONGTYPE"]))
     }
 
     /// Whether the consumer group is missing. `UNBLOCKED` is what a read is told that blocked while the group went.

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::limits::{Gate, Taken};
 use super::scripts;
 use super::{GROUP, Queue, QueueError, millis};
+use crate::job::head::HEAD_BYTES;
 use crate::job::{EntryId, Envelope, Job, JobId, Place, Version};
 
 /// Longest time that a read blocks: bounds how long a dead connection goes unnoticed.
@@ -56,6 +57,14 @@ impl Lease {
         let mut reference = [self.lane as u8; 11];
         reference[1..].copy_from_slice(&self.entry.packed().expect("only entries that a head can name become leases"));
         reference
+    }
+
+    /// The head of such a job that never failed, counts for no import, and has neither priority nor group.
+    pub(super) fn plain_head(&self) -> [u8; HEAD_BYTES] {
+        let mut head = [0; HEAD_BYTES];
+        head[..11].copy_from_slice(&self.reference());
+        head[13..21].copy_from_slice(&self.version.to_bytes());
+        head
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use super::read::Lease;
 use super::scripts::{self, Call, JOBS_PER_CALL_MAX, decode_statuses, element};
 use super::{LISTED_FAILURES_MAX, NO_KEYS, Queue, QueueError, millis};
+use crate::job::head::HEAD_BYTES;
 use crate::job::{Keep, Stored};
 
 /// Longest error text that is kept, in bytes: enough for a cause chain, small enough for a hash of many.
@@ -54,7 +55,8 @@ impl Done {
         Self { lease, stored: None, keep: None, result: None, dedup: None }
     }
 
-    /// What the script is told: what the worker holds, and the plain word of what became of it where that is all there is.
+    /// What the script is told: the head that the job has if it is a plain one, which names what the worker holds, and the plain
+    /// word of what became of it where that is all there is.
     fn told(&self) -> Vec<u8> {
         let tally = match self.stored {
             Some(Stored::Inserted) => "inserted",
@@ -62,9 +64,8 @@ impl Done {
             Some(Stored::Stale) => "stale",
             None => "",
         };
-        let mut told = Vec::with_capacity(32);
-        told.extend_from_slice(&self.lease.reference());
-        told.extend_from_slice(&self.lease.version.to_bytes());
+        let mut told = Vec::with_capacity(HEAD_BYTES + "inserted".len());
+        told.extend_from_slice(&self.lease.plain_head());
         if self.keep.is_none() && self.result.is_none() && self.dedup.is_none() {
             told.extend_from_slice(tally.as_bytes());
             return told;

@@ -140,15 +140,34 @@ impl Store {
         Ok(())
     }
 
+    /// The indexes that [`Store::ensure_indexes`] would create.
+    ///
+    /// # Errors
+    /// An outage.
+    pub async fn missing_indexes(&self) -> Result<Vec<String>, StoreError> {
+        let mut missing = Vec::new();
+        for wanted in wanted() {
+            let existing = self.existing_indexes(wanted.collection).await?;
+            if !existing.iter().any(|index| index.keys == wanted.keys && does_the_same(index, &wanted)) {
+                missing.push(format!("{} {}", wanted.collection, wanted.what));
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Indexes of a collection; none when it does not exist yet.
+    async fn existing_indexes(&self, collection: &str) -> Result<Vec<IndexModel>, StoreError> {
+        let collection = self.database.collection::<Document>(collection);
+        let list = collection.list_indexes();
+        match self.call("a list of indexes", async { list.await?.try_collect().await }).await {
+            Err(error) if error.code() == Some(NAMESPACE_NOT_FOUND) => Ok(Vec::new()),
+            existing => existing,
+        }
+    }
+
     async fn ensure_index(&self, wanted: Wanted) -> Result<(), StoreError> {
         let collection = self.database.collection::<Document>(wanted.collection);
-        let list = collection.list_indexes();
-        let existing: Vec<IndexModel> =
-            match self.call("a list of indexes", async { list.await?.try_collect().await }).await {
-                Ok(existing) => existing,
-                Err(error) if error.code() == Some(NAMESPACE_NOT_FOUND) => Vec::new(),
-                Err(error) => return Err(error),
-            };
+        let existing = self.existing_indexes(wanted.collection).await?;
         let mut same_keys = existing.iter().filter(|index| index.keys == wanted.keys);
         if same_keys.clone().any(|index| does_the_same(index, &wanted)) {
             return Ok(());

@@ -24,6 +24,7 @@ use mongodb::{
 };
 
 pub mod adopting;
+mod checks;
 pub mod documents;
 pub mod error;
 pub mod feeds;

@@ -49,6 +49,8 @@ mod metrics;
 mod cli;
 mod captures;
 mod look_cli;
+mod xinfo;
+mod doctor;
 mod subscriptions;
 mod operate_cli;
 mod schedulers_cli;

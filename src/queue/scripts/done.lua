@@ -6,32 +6,42 @@
 -- KEYS  1-12 as queue.lua · 13… job:<id> (string)
 -- ARGV  1-4 as queue.lua · 5 "remove" or "keep": what happens to jobs that do not say it themselves · 6 most completed jobs
 --       kept (-1: no limit) · 7 longest time they are kept (ms; -1: no limit)
---       then per job: entry id · in one: place and entry id (11 bytes), version worked on (8 bytes), ending; which is what the
---       import counts ("inserted", "updated", "stale", or nothing), or MessagePack [that, "remove" or "keep" or nil, most kept
---       or nil, longest kept (ms) or nil, result or nil, deduplication id to free or nil]
+--       then per job: entry id · in one: the head it has if it is plain (30 bytes: place and entry id, no attempt and no stall,
+--       version worked on, no import, no extras), ending; which is what the import counts ("inserted", "updated", "stale", or
+--       nothing), or MessagePack [that, "remove" or "keep" or nil, most kept or nil, longest kept (ms) or nil, result or nil,
+--       deduplication id to free or nil]
 -- Returns one letter per job: D done · C changed, runs again · L lost
 -- At most 256 jobs a call.
 
 local keep_default, count_default, age_default = ARGV[OWN_ARGS], tonumber(ARGV[OWN_ARGS + 1]), tonumber(ARGV[OWN_ARGS + 2])
-local FIRST_ARG, ARGS, ENDING_AT = OWN_ARGS + 3, 2, 20
+local FIRST_ARG, ARGS, ENDING_AT = OWN_ARGS + 3, 2, HEAD_LAST + 2
 local ID_AT = #JOB + 1
 local TRIMMED_MAX = 256
 
 local statuses, gone, healed, changes = {}, {}, {}, {}
 local n_done, n_kept, count_kept, age_kept = 0, 0, count_default, age_default
 local met = {} -- a job that was delivered twice (the group was created anew) counts once
+local plain_goes = keep_default ~= 'keep' and not ALL_EVENTS
+local at = FIRST_ARG
 for i = OWN_KEYS, #KEYS do
-  local key, at = KEYS[i], FIRST_ARG + (i - OWN_KEYS) * ARGS
-  local entry, told = ARGV[at], ARGV[at + 1]
-  local ref, version = struct.unpack('c11c8', told)
-  local head = read_head(key)
-  local status = 'L'
-  if not met[key] and holds(head, ref) then
+  local key, entry, told = KEYS[i], ARGV[at], ARGV[at + 1]
+  at = at + ARGS
+  local head, status = read_head(key), 'L'
+  if met[key] then
+    head = false
+  end
+  if plain_goes and head == told then -- most jobs: there is nothing to be taken from their heads
     met[key] = true
-    local _, attempts, _, head_version, import = struct.unpack('c11BBc8c8', head)
+    status = 'D'
+    n_done = n_done + 1
+    leave_lane(string.sub(told, 1, 1), entry)
+    gone[#gone + 1] = key
+  elseif holds(head, string.sub(told, 1, 11)) then
+    met[key] = true
+    local attempts, version, import = string.byte(head, 12), string.sub(head, 14, 21), string.sub(head, 22, 29)
     local id = string.sub(key, ID_AT)
-    leave_lane(string.sub(ref, 1, 1), entry)
-    if head_version ~= version then
+    leave_lane(string.sub(told, 1, 1), entry)
+    if version ~= string.sub(told, 14, 21) then
       status = 'C'
       put_back(key, id, head, UNTRIED)
     else

@@ -75,6 +75,12 @@ scripts! {
     COUNTS = ["head", "queue", "gate"] "counts";
     FIND = ["head", "queue", "placing"] "find";
     LIST = ["head", "queue", "brief"] "list";
+    LOOK_AT_DELIVERED = ["head", "queue", "gate", "placing"] "look_at_delivered";
+    LOOK_AT_GUARDS = ["head", "queue", "placing"] "look_at_guards";
+    RESTORE_ORPHANS = ["head", "queue", "gate", "placing"] "restore_orphans";
+    RESTORE_GUARDS = ["head", "queue", "placing"] "restore_guards";
+    RELEASE_GROUPS = ["head", "queue", "placing"] "release_groups";
+    RECOUNT_GROUPS = ["head", "queue", "placing"] "recount_groups";
     SET_PROGRESS = ["head", "queue"] "set_progress";
     ADD_LOG = ["head", "queue"] "add_log";
     CONSUMERS = ["head"] "consumers";

@@ -287,11 +287,58 @@ local function leave_lane(place, entry)
   entries[#entries + 1] = entry
 end
 
-local function drop_entries(stream, entries)
-  if #entries > 0 then
-    redis.call('XACK', stream, GROUP, unpack(entries))
-    redis.call('XDEL', stream, unpack(entries))
+-- From how many entries on the front of the stream is looked at: for fewer, that look costs more than it saves.
+local FRONT_FROM = 4
+
+local function position(entry)
+  local ms, seq = string.match(entry, '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(seq)
+end
+
+local function is_behind(ms, seq, other_ms, other_seq)
+  return ms > other_ms or (ms == other_ms and seq > other_seq)
+end
+
+-- The id behind the last of these entries.
+local function behind_last(entries)
+  local last_ms, last_seq = position(entries[1])
+  for i = 2, #entries do
+    local ms, seq = position(entries[i])
+    if is_behind(ms, seq, last_ms, last_seq) then last_ms, last_seq = ms, seq end
   end
+  return whole(last_ms) .. '-' .. whole(last_seq + 1)
+end
+
+-- Those of these entries that do not stand before `bound`.
+local function not_before(entries, bound)
+  local bound_ms, bound_seq = position(bound)
+  local found = {}
+  for i = 1, #entries do
+    local ms, seq = position(entries[i])
+    if not is_behind(bound_ms, bound_seq, ms, seq) then found[#found + 1] = entries[i] end
+  end
+  return found
+end
+
+-- Acknowledges and deletes entries.
+--
+-- XDEL looks for each entry from the front of its node, among those that were deleted there. So what ends at the front of the
+-- stream, which is most of it, goes with one XTRIM. Nothing else stands there: when all of these were pending, everything
+-- in front of them was delivered, and of that, what is not pending was deleted in the call that acknowledged it. Only an entry
+-- that another client acknowledged can still be there; it goes too, and its job is enqueued again when its feed shows it.
+local function drop_entries(stream, entries)
+  if #entries == 0 then return end
+  local n_pending = redis.call('XACK', stream, GROUP, unpack(entries))
+  if n_pending == #entries and n_pending >= FRONT_FROM then
+    local first = redis.call('XPENDING', stream, GROUP, '-', '+', 1)[1]
+    local bound = first and first[1] or behind_last(entries)
+    local n_trimmed = redis.call('XTRIM', stream, 'MINID', bound)
+    if n_trimmed == #entries then return end
+    if n_trimmed > #entries then note_loss(K.meta) end
+    entries = not_before(entries, bound)
+    if #entries == 0 then return end
+  end
+  redis.call('XDEL', stream, unpack(entries))
 end
 
 local function drop_left()

@@ -407,6 +407,11 @@ impl Running {
         fs::read_to_string(&self.stderr).unwrap()
     }
 
+    /// What it printed so far.
+    pub(crate) fn stdout(&self) -> String {
+        fs::read_to_string(&self.stdout).unwrap()
+    }
+
     /// Waits until it ends; returns how, and after how long.
     pub(crate) async fn wait(&mut self, deadline: Duration) -> (ExitStatus, Duration) {
         let started = Instant::now();
