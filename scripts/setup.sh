@@ -4,11 +4,12 @@
 #   scripts/setup.sh demo   what `make demo` needs: compiler, Python 3, a Redis and a MongoDB server
 #   scripts/setup.sh bench  what `make bench` needs: that, without MongoDB, and BullMQ, for which Node must be here
 #   scripts/setup.sh test   what `demo` needs, and the test runner, the licence checker, the older servers of the tests, Prometheus,
-#                           docker-compose, redis-py, and the real BullMQ and Grafana's schema, for which Node must be here
+#                           docker-compose, redis-py, Chromium with axe-core and schemathesis for the dashboard, and the real
+#                           BullMQ and Grafana's schema, for which Node must be here
 #
 # Distribution packages come through apt-get (Debian, Ubuntu); everything else goes into .feedmill/bin and touches
-# nothing outside this folder (BullMQ goes into tests/bullmq/node_modules, Grafana's schema into tests/grafana). What is found is left alone, so a second run
-# takes a second. An interrupted run leaves no half-written program: each is finished beside .feedmill/bin and then
+# nothing outside this folder (what npm brings goes into node_modules beside its tests). What is found is left alone, so
+# a second run takes a second. An interrupted run leaves no half-written program: each is finished beside .feedmill/bin and then
 # moved into it.
 set -euo pipefail
 
@@ -326,6 +327,42 @@ async-timeout==5.0.1 --hash=sha256:39e3809566ff85354557ec2398b55e096c8364bacac94
     say "redis-py $(PYTHONPATH=$PYTHON_PACKAGES python3 -c 'import redis; print(redis.__version__)')"
 }
 
+# The tests of the dashboard drive it.
+install_chromium() {
+    local missing=()
+    has chromium || missing+=(chromium)
+    has chromedriver || missing+=(chromium-driver)
+    if [ ${#missing[@]} -gt 0 ]; then apt_install "${missing[@]}"; fi
+    say "Chromium $(version_of chromium)"
+}
+
+# They look for barriers with it on every page.
+install_axe() {
+    local folder=tests/browser installed=tests/browser/node_modules/.package-lock.json
+    if [ ! -f $installed ] || [ $folder/package-lock.json -nt $installed ]; then
+        say "installing axe-core (npm, tests/browser/package-lock.json)"
+        (cd $folder && npm ci --ignore-scripts --silent </dev/null) ||
+            die "npm cannot install tests/browser; check the network: (cd $folder && npm ci)"
+    fi
+}
+
+SCHEMATHESIS_WANTED=4.32.5
+SCHEMATHESIS=.feedmill/schemathesis
+
+# It sends what the description of the API allows, and what it does not.
+install_schemathesis() {
+    if [ ! -d "$SCHEMATHESIS/schemathesis-$SCHEMATHESIS_WANTED.dist-info" ]; then
+        say "installing schemathesis (pip, into $SCHEMATHESIS)"
+        work_folder
+        PIP_ROOT_USER_ACTION=ignore python3 -m pip --quiet --disable-pip-version-check install --no-cache-dir \
+            --target "$WORK/schemathesis" "schemathesis==$SCHEMATHESIS_WANTED" >&2 </dev/null ||
+            die "pip cannot install schemathesis; check the network"
+        rm -rf $SCHEMATHESIS
+        mv "$WORK/schemathesis" $SCHEMATHESIS
+    fi
+    say "schemathesis $SCHEMATHESIS_WANTED"
+}
+
 # ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 install_compiler_and_python
@@ -347,5 +384,8 @@ if [ "$MODE" = test ]; then
     install_bullmq
     install_grafana_schema
     install_redis_py
+    install_chromium
+    install_axe
+    install_schemathesis
 fi
 say "ready for make $MODE"

@@ -33,8 +33,9 @@ pub mod pipeline;
 // taking over the queues of BullMQ
 pub mod migrate;
 
-// what others ask over HTTP
+// what others ask over HTTP, and what is told there as on the command line
 pub mod http;
+mod views;
 
 // around the road
 pub mod check;

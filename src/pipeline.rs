@@ -5,13 +5,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::de::IgnoredAny;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, QueueConfig};
 use crate::feed::Feed;
 use crate::feed::fetch::{FetchError, FetchLimits, Fetcher};
 use crate::feed::schedule::{Schedule, ScheduleError};
-use crate::import::{ConfiguredFeeds, Feeds, FetchFeed, Grouping, Recorder, Scheduler, StoreItems, forget_item};
+use crate::import::{
+    ConfiguredFeeds, Feeds, FetchFeed, Grouping, Payload, Recorder, Scheduler, StoreItems, fetch_payload, forget_item,
+    item_payload,
+};
 use crate::job::Keep;
 use crate::metrics::work::FetchMetrics;
 use crate::pulse::Pulse;
@@ -105,6 +109,21 @@ impl Queues {
             return Ok(None);
         }
         Queue::open_as_it_is(redis, name).await.map(Some)
+    }
+
+    /// The payload that a job of this queue has, of JSON: an item, a fetch task, or the JSON itself.
+    ///
+    /// # Errors
+    /// The reason: what is wrong, and what is accepted.
+    pub fn payload_for(&self, queue: &Queue, json: Vec<u8>) -> Result<Payload, String> {
+        if queue.name() == self.fetch.name() {
+            fetch_payload(&json)
+        } else if queue.name() == self.import.name() {
+            item_payload(&json)
+        } else {
+            let checked = serde_json::from_slice::<IgnoredAny>(&json).map_err(|error| format!("json: {error}"));
+            checked.map(|_| Payload { id: None, group: None, bytes: json, fingerprint: None })
+        }
     }
 }
 

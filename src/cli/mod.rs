@@ -31,7 +31,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Overrides, Sources};
 use crate::error::chain;
-use crate::http::BindError;
+use crate::http::{BindError, HttpOptions};
 use crate::metrics;
 use crate::metrics::server::{Server, ServerError};
 use crate::pipeline::PipelineError;
@@ -144,7 +144,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let globals = cli.globals;
     match cli.command {
         Command::Up(args) => up::run(&globals, args).await,
-        Command::Serve(args) => serve::run(&globals, args).await,
+        Command::Serve(args) => Box::pin(serve::run(&globals, args)).await,
         Command::Worker(args) => worker::run(&globals, args).await,
         Command::Schedule(args) => schedule::run(&globals, args).await,
         Command::Fetch(args) => fetch::run(&globals, args).await,
@@ -200,6 +200,28 @@ fn is_usage(error: &anyhow::Error) -> bool {
                 _ => false,
             }
     })
+}
+
+/// What `serve` and `up` say of HTTP.
+#[derive(Debug, Args)]
+struct HttpArgs {
+    /// Let nothing be changed over HTTP [else http.read_only]
+    #[arg(long)]
+    read_only: bool,
+    /// Path under which a proxy shows it, such as /feeds [else http.base_path]
+    #[arg(long, value_name = "PATH")]
+    base_path: Option<String>,
+}
+
+impl HttpArgs {
+    fn options(&self, config: &Config) -> anyhow::Result<HttpOptions> {
+        let mut options = HttpOptions::new(config, self.read_only);
+        if let Some(path) = &self.base_path {
+            options.base_path = crate::config::base_path(path)
+                .map_err(|accepted| UsageError(format!("--base-path {path:?}: {accepted}")))?;
+        }
+        Ok(options)
+    }
 }
 
 impl Globals {

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::output::shortened;
-use super::queue::input::{duration, payload_for, read_payload};
-use super::queue::{QueueArgs, chosen, payload_json};
+use super::queue::input::{duration, read_payload};
+use super::queue::{QueueArgs, chosen};
 use super::{Globals, UsageError, output};
 use crate::config::Config;
 use crate::error::chain;
@@ -20,6 +20,7 @@ use crate::pipeline::Queues;
 use crate::queue::schedulers::{Scheduler, SchedulerCursor, Stored, StoredTemplate, Template, Upsert};
 use crate::queue::{Order, Queue};
 use crate::schedule::{CatchUp, Definition, Repeat};
+use crate::views::{payload_json, scheduler_json, slot_at};
 
 /// How much of an id a table shows.
 const ID_SHOWN_CHARS: usize = 20;
@@ -181,7 +182,8 @@ async fn list(config: &Config, args: &ListArgs) -> anyhow::Result<()> {
     }
     let feeds = Feeds { config, queue: &queue };
     if args.json {
-        let schedulers: Vec<Value> = listed.iter().map(|scheduler| scheduler_json(scheduler, &feeds)).collect();
+        let schedulers: Vec<Value> =
+            listed.iter().map(|scheduler| scheduler_json(scheduler, feeds.schedule(&scheduler.id))).collect();
         return output::json(&json!({
             "total": total,
             "schedulers": schedulers,
@@ -218,7 +220,7 @@ async fn show(config: &Config, args: &ShowArgs) -> anyhow::Result<()> {
     let group = template.as_ref().and_then(StoredTemplate::group);
     let priority = template.as_ref().map_or(0, StoredTemplate::priority);
     if args.json {
-        let mut value = scheduler_json(&scheduler, &feeds);
+        let mut value = scheduler_json(&scheduler, feeds.schedule(&scheduler.id));
         if let Some(envelope) = &envelope {
             value["job"] = json!({
                 "name": envelope.name,
@@ -240,7 +242,7 @@ async fn show(config: &Config, args: &ShowArgs) -> anyhow::Result<()> {
         if let Ok(definition) = &stored.definition {
             let bounds = [("start", definition.start), ("end", definition.end)];
             rows.extend(bounds.into_iter().filter_map(|(name, at)| Some((name, output::time(Some(at?))))));
-            rows.push(("catch-up", catch_up(definition.catch_up).to_owned()));
+            rows.push(("catch-up", definition.catch_up.word().to_owned()));
             rows.push(("overlap", if definition.no_overlap { "no" } else { "yes" }.to_owned()));
         }
         let limit = stored.definition.as_ref().ok().and_then(|definition| definition.limit);
@@ -275,7 +277,7 @@ async fn upsert(config: &Config, args: &UpsertArgs) -> anyhow::Result<()> {
     let queues = Queues::open(config).await?;
     let queue = chosen(&queues, &args.queue).await?;
     let is_fetch = queue.name() == queues.fetch.name();
-    let payload = payload_for(&queues, &queue, json);
+    let payload = queues.payload_for(&queue, json);
     let Payload { bytes, fingerprint, .. } = payload.map_err(|reason| UsageError(format!("--payload: {reason}")))?;
     let feeds = Feeds { config, queue: &queue };
     if feeds.schedule(&args.id).is_some() {
@@ -304,7 +306,7 @@ async fn upsert(config: &Config, args: &UpsertArgs) -> anyhow::Result<()> {
         Upsert::Unchanged => "unchanged",
     };
     if args.json {
-        return output::json(&json!({"id": args.id, "result": done, "next": at(Some(next_ms))}));
+        return output::json(&json!({"id": args.id, "result": done, "next": slot_at(Some(next_ms))}));
     }
     output::line(&format!("{} {done}, next {}", args.id, time(Some(next_ms))))
 }
@@ -395,59 +397,11 @@ fn what(scheduler: &Scheduler, feeds: &Feeds<'_>) -> String {
     }
 }
 
-fn scheduler_json(scheduler: &Scheduler, feeds: &Feeds<'_>) -> Value {
-    let mut value = json!({"id": scheduler.id, "next": at(scheduler.next_slot_ms)});
-    match &scheduler.stored {
-        None => value["feed"] = json!(feeds.schedule(&scheduler.id)),
-        Some(stored) => {
-            value["fired"] = json!(stored.fired);
-            value["lastSlot"] = json!(at(stored.last_slot_ms));
-            value["createdAt"] = json!(at(Some(stored.created_ms)));
-            value["updatedAt"] = json!(at(Some(stored.updated_ms)));
-            match &stored.definition {
-                Err(reason) => value["damage"] = json!(reason),
-                Ok(definition) => {
-                    match &definition.repeat {
-                        Repeat::Cron(cron) => {
-                            value["cron"] = json!(cron.pattern());
-                            value["timezone"] = json!(cron.timezone().unwrap_or("UTC"));
-                        }
-                        Repeat::Every { interval_ms, offset_ms } => {
-                            value["everyMs"] = json!(interval_ms);
-                            value["offsetMs"] = json!(offset_ms);
-                        }
-                    }
-                    value["start"] = json!(definition.start);
-                    value["end"] = json!(definition.end);
-                    value["limit"] = json!(definition.limit);
-                    value["immediately"] = json!(definition.immediately);
-                    value["catchUp"] = json!(definition.catch_up);
-                    value["overlap"] = json!(!definition.no_overlap);
-                }
-            }
-        }
-    }
-    value
-}
-
 fn options(envelope: &Envelope<'_>) -> JobOptions {
     envelope.options.and_then(|options| JobOptions::decode(options).ok()).unwrap_or_default()
 }
 
-fn catch_up(policy: CatchUp) -> &'static str {
-    match policy {
-        CatchUp::Skip => "skip",
-        CatchUp::One => "one",
-        CatchUp::All => "all",
-    }
-}
-
-/// A slot as a time.
-fn at(slot_ms: Option<i64>) -> Option<Timestamp> {
-    Timestamp::from_millisecond(slot_ms?).ok()
-}
-
 /// A slot to the second, in UTC.
 fn time(slot_ms: Option<i64>) -> String {
-    output::time(at(slot_ms))
+    output::time(slot_at(slot_ms))
 }

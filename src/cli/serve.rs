@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::Globals;
 use super::reload::Hangup;
+use super::{Globals, HttpArgs};
 use crate::http::{self, App};
 use crate::metrics;
 use crate::metrics::queues::QueueReadings;
@@ -28,6 +28,8 @@ pub(super) struct ServeArgs {
     /// IP address and port; port 0 takes a free one [else FEEDMILL_LISTEN, else http.listen]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    #[command(flatten)]
+    http: HttpArgs,
 }
 
 pub(super) async fn run(globals: &Globals, args: ServeArgs) -> anyhow::Result<ExitCode> {
@@ -44,7 +46,10 @@ pub(super) async fn run(globals: &Globals, args: ServeArgs) -> anyhow::Result<Ex
     hangup.handle(globals, &feeds, &shutdown);
     let readings = QueueReadings::new([queues.import.clone(), queues.fetch.clone()]);
     let exported = metrics::record()?.with_queues(readings);
-    let app = App::new(queues, store, feeds.clone(), Pulse::default(), config.http.token).with_metrics(exported);
+    let options = args.http.options(&config)?;
+    let app = App::new(queues, store, feeds.clone(), Pulse::default(), config.http.token)
+        .with_options(options)
+        .with_metrics(exported);
     tokio::join!(http::serve(listener, app, shutdown.clone()), feeds.run(shutdown));
     Ok(ExitCode::SUCCESS)
 }

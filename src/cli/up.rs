@@ -9,11 +9,11 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::Globals;
 use super::reload::Hangup;
+use super::{Globals, HttpArgs};
 use crate::config::Secret;
 use crate::embedded::Embedded;
-use crate::http::{self, App};
+use crate::http::{self, App, HttpOptions};
 use crate::metrics::queues::QueueReadings;
 use crate::metrics::{self, Metrics};
 use crate::pipeline::Pipeline;
@@ -41,6 +41,8 @@ pub(super) struct UpArgs {
     /// IP address and port of HTTP; port 0 takes a free one [else FEEDMILL_LISTEN, else http.listen]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    #[command(flatten)]
+    http: HttpArgs,
 }
 
 pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitCode> {
@@ -51,10 +53,11 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
     // Before there are workers, so that they are recorded from their start.
     let metrics = metrics::record()?;
     let listener = http::bind(args.listen.unwrap_or(config.http.listen), config.http.token.as_ref()).await?;
+    let options = args.http.options(&config)?;
     if !args.embedded {
         let pipeline = Pipeline::connect(&config).await?;
         hangup.handle(globals, &pipeline.feeds, &shutdown);
-        work(pipeline, listener, config.http.token, metrics, shutdown).await?;
+        work(pipeline, listener, (config.http.token, options), metrics, shutdown).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let servers = Embedded::start(&args.data_dir).await?;
@@ -83,7 +86,7 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
             ))
         };
         tokio::select! {
-            result = work(pipeline, listener, config.http.token, metrics, shutdown.clone()) => result,
+            result = work(pipeline, listener, (config.http.token, options), metrics, shutdown.clone()) => result,
             result = died => result,
         }
     };
@@ -96,14 +99,14 @@ pub(super) async fn run(globals: &Globals, args: UpArgs) -> anyhow::Result<ExitC
 async fn work(
     pipeline: Pipeline,
     listener: TcpListener,
-    token: Option<Secret>,
+    (token, options): (Option<Secret>, HttpOptions),
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let scheduler = pipeline.scheduler();
     let Pipeline { queues, store, feeds, pulse, .. } = pipeline.clone();
     let exported = metrics.with_queues(QueueReadings::new([queues.import.clone(), queues.fetch.clone()]));
-    let app = App::new(queues, store, feeds, pulse, token).with_metrics(exported);
+    let app = App::new(queues, store, feeds, pulse, token).with_options(options).with_metrics(exported);
     let beat = pipeline.pulse.follow("scheduler");
     tokio::join!(
         http::serve(listener, app, shutdown.clone()),

@@ -1,11 +1,9 @@
 //! `feedmill workers`: who works, and on what.
 
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use clap::Args;
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use super::output::{self, fitting, one_line, shortened};
 use super::queue::{QueueArgs, chosen};
@@ -13,6 +11,7 @@ use super::{Globals, UsageError};
 use crate::pipeline::Queues;
 use crate::queue::Queue;
 use crate::queue::consumers::ConsumerState;
+use crate::views::worker_json;
 
 /// Columns that the name of a worker may take in a table.
 const NAME_COLUMNS: usize = 32;
@@ -59,7 +58,7 @@ pub(super) async fn run(globals: &Globals, args: WorkersArgs) -> anyhow::Result<
         workers
     };
     if args.json {
-        output::json(&workers.iter().map(worker_json).collect::<Vec<_>>())?;
+        output::json(&workers.iter().map(|(queue, worker)| worker_json(queue, worker)).collect::<Vec<_>>())?;
         return Ok(ExitCode::SUCCESS);
     }
     if workers.is_empty() {
@@ -102,21 +101,4 @@ async fn workers_of(queue: &Queue) -> anyhow::Result<Vec<(String, ConsumerState)
 
 fn shown_name(worker: &ConsumerState) -> String {
     shortened(&one_line(&worker.name), NAME_COLUMNS)
-}
-
-fn worker_json((queue, worker): &(String, ConsumerState)) -> Value {
-    let at = |at: SystemTime| Timestamp::try_from(at).ok();
-    let about = worker.about.as_ref();
-    json!({
-        "queue": queue,
-        "name": worker.name,
-        "alive": worker.is_alive,
-        "host": about.map(|about| &about.host),
-        "pid": about.map(|about| about.pid),
-        "startedAt": about.and_then(|about| at(about.started_at)),
-        "heartbeatAt": worker.heartbeat_at.and_then(at),
-        "held": about.map(|about| about.jobs_held),
-        "pending": worker.pending,
-        "running": worker.running.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    })
 }

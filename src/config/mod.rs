@@ -33,6 +33,14 @@ use crate::feed::OnLeave;
 use crate::feed::fetch::{Credentials, Networks, Proxy};
 pub use crate::secret::{MongoUri, RedisUrl, Secret};
 
+/// The path under which a proxy shows feedmill, of a text.
+///
+/// # Errors
+/// What is accepted.
+pub fn base_path(text: &str) -> Result<String, String> {
+    units::base_path(&toml::Value::String(text.to_owned()))
+}
+
 pub use self::{
     error::{ConfigError, Problem},
     load::{Overrides, Sources},
@@ -89,6 +97,10 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// Address of the metrics of `worker` and `schedule`; `None` is off.
     pub metrics_listen: Option<SocketAddr>,
+    /// Path under which a proxy shows feedmill, such as `/feeds`; empty for the root.
+    pub base_path: String,
+    /// Whether nothing can be changed over HTTP.
+    pub read_only: bool,
     /// `FEEDMILL_TOKEN`; never in a file.
     pub token: Option<Secret>,
 }

@@ -420,7 +420,9 @@ fn an_unknown_key_is_refused_with_the_line_and_the_accepted_ones() {
     let problems = refused("[reddis]\n[http]\ntoken = \"hunter2\"\n");
     assert_contains(
         &problems[0],
-        &["http.token (streams.toml line 3): is an unknown key; accepted: listen, metrics_listen"],
+        &[
+            "http.token (streams.toml line 3): is an unknown key; accepted: listen, metrics_listen, base_path, read_only",
+        ],
     );
     assert_contains(
         &problems[1],

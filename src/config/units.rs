@@ -118,6 +118,20 @@ pub(super) fn address(value: &Value) -> Read<SocketAddr> {
         .ok_or_else(|| "accepted: an IP address and a port, such as \"127.0.0.1:4000\" or \"[::1]:4000\"".to_owned())
 }
 
+/// Reads the path under which a proxy shows feedmill: empty, or `/` and words, without a `/` at its end.
+pub(super) fn base_path(value: &Value) -> Read<String> {
+    let is_word = |word: &str| {
+        !word.is_empty()
+            && word.chars().any(char::is_alphanumeric)
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    let is_path =
+        |path: &&str| path.is_empty() || path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_word));
+    let path = value.as_str().map(|path| path.trim_end_matches('/')).filter(is_path);
+    path.map(str::to_owned)
+        .ok_or_else(|| "accepted: nothing, or a path such as \"/feeds\", of letters, digits and - _ .".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

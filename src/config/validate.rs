@@ -204,8 +204,16 @@ fn check_http(mut section: Section<'_>) -> Option<HttpConfig> {
         Some("off") => Ok(None),
         _ => units::address(value).map(Some).map_err(|reason| format!("{reason}, or \"off\"")),
     });
+    let base_path = section.read("base_path", units::base_path);
+    let read_only = section.read("read_only", units::boolean);
     section.finish();
-    Some(HttpConfig { listen: listen?, metrics_listen: metrics_listen?, token: None })
+    Some(HttpConfig {
+        listen: listen?,
+        metrics_listen: metrics_listen?,
+        base_path: base_path?,
+        read_only: read_only?,
+        token: None,
+    })
 }
 
 fn check_fetch(mut section: Section<'_>) -> Option<FetchConfig> {

@@ -9,6 +9,8 @@ use super::json;
 use crate::error::chain;
 use crate::import::{HistoryError, StartError};
 use crate::job::ImportId;
+use crate::queue::QueueError;
+use crate::store::StoreError;
 
 /// Why a request is not carried out. The text is the `detail` of the answer.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,29 @@ pub enum ApiError {
     /// An import that is not there, or not any more.
     #[error("there is no import {0}; those of the last 30 days are kept")]
     ImportNotFound(String),
+    /// There is no queue of this name.
+    #[error("there is no queue {0:?}; GET /api/queues lists those there are")]
+    QueueNotFound(String),
+    /// There is no such job.
+    #[error("there is no job {0}: it is done, was never added, or no worker has adopted it yet")]
+    JobNotFound(String),
+    /// There is no such scheduler, document or operation.
+    #[error("there is no {what} {name:?}")]
+    Missing {
+        /// What was looked for.
+        what: &'static str,
+        /// By this name.
+        name: String,
+    },
+    /// It cannot be done to what is in this state.
+    #[error("{0}")]
+    Conflict(String),
+    /// Nothing may be changed.
+    #[error("this feedmill is read-only: it was started with --read-only, or http.read_only is true")]
+    ReadOnly,
+    /// A form from a page that we did not make, or of an earlier process.
+    #[error("this form is not of a page of now; go back, load the page again, and repeat")]
+    FormToken,
     /// The token is missing or another.
     #[error("send the token: Authorization: Bearer TOKEN")]
     Unauthorized,
@@ -67,10 +92,15 @@ pub enum ApiError {
 impl ApiError {
     fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::NoRoute => (StatusCode::NOT_FOUND, "not_found"),
+            Self::NoRoute | Self::Missing { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::FeedNotFound(_) => (StatusCode::NOT_FOUND, "feed_not_found"),
             Self::ImportNotFound(_) => (StatusCode::NOT_FOUND, "import_not_found"),
+            Self::QueueNotFound(_) => (StatusCode::NOT_FOUND, "queue_not_found"),
+            Self::JobNotFound(_) => (StatusCode::NOT_FOUND, "job_not_found"),
+            Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+            Self::ReadOnly => (StatusCode::FORBIDDEN, "read_only"),
+            Self::FormToken => (StatusCode::FORBIDDEN, "form_token"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::ForeignHost(_) => (StatusCode::FORBIDDEN, "foreign_host"),
             Self::ForeignOrigin(_) => (StatusCode::FORBIDDEN, "foreign_origin"),
@@ -100,11 +130,48 @@ impl IntoResponse for ApiError {
             // A probe comes every few seconds, and the worker's own log tells what it found; the rest is told once here.
             tracing::warn!(status = status.as_u16(), code, error = %self, "a request failed: {self}");
         }
-        let mut response = json(status, &serde_json::json!({ "code": code, "detail": self.to_string() }));
+        let detail = self.to_string();
+        let is_stranger = matches!(self, Self::Unauthorized | Self::ForeignHost(_) | Self::ForeignOrigin(_));
+        let mut response = json(status, &serde_json::json!({ "code": code, "detail": &detail }));
+        response.extensions_mut().insert(Failure { detail, is_stranger });
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+/// Goes along with the answer to a failed request, for those who tell it otherwise than in JSON.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) detail: String,
+    /// Whoever asked is not to see more than that.
+    pub(super) is_stranger: bool,
+}
+
+impl From<QueueError> for ApiError {
+    fn from(error: QueueError) -> Self {
+        let text = chain(&error);
+        match error {
+            _ if error.is_outage() => Self::Unavailable(text),
+            QueueError::Cursor(_)
+            | QueueError::JobId(_)
+            | QueueError::Name { .. }
+            | QueueError::SchedulerId(_)
+            | QueueError::Priority { .. }
+            | QueueError::DeduplicationId { .. }
+            | QueueError::NotCleanable { .. } => Self::BadRequest(text),
+            QueueError::PayloadTooLarge { limit_bytes, .. } => Self::TooLarge(limit_bytes),
+            QueueError::NotPaused { .. } | QueueError::HasActive { .. } => Self::Conflict(text),
+            _ => Self::Internal(text),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let text = chain(&error);
+        if error.is_outage() { Self::Unavailable(text) } else { Self::Internal(text) }
     }
 }
 

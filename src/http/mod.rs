@@ -2,16 +2,30 @@
 //!
 //! ```text
 //!   health.rs    GET /healthz · /readyz                                for everybody
-//!   imports.rs   POST /imports/start · GET /imports · /imports/{id}    behind guard.rs
+//!   dashboard/   /admin/queues: pages and forms    ┐
+//!   api/         /api: the same as JSON            ├─ behind guard.rs, with a token or a session (session.rs)
+//!   imports.rs   POST /imports/start · GET /imports┘
+//!
+//!   pages, api ──▶ actions.rs, operations.rs (what changes something) · live.rs (what all viewers share)
 //! ```
 //!
 //! [`bind`] takes an address, [`serve`] answers on it until it is told to end. `guard.rs` decides who may ask, `error.rs`
-//! says what went wrong: every error is `{"code": …, "detail": …}`. Nothing here fetches a feed or waits for one.
+//! says what went wrong: every error is `{"code": …, "detail": …}`, and a page where pages are asked for. Nothing here fetches
+//! a feed or waits for one.
 
 mod error;
 pub(crate) mod guard;
+mod session;
 mod health;
 mod imports;
+mod live;
+mod readings;
+mod feeds;
+mod health_facts;
+mod actions;
+mod operations;
+mod api;
+mod dashboard;
 
 use std::future::IntoFuture as _;
 use std::net::SocketAddr;
@@ -31,10 +45,14 @@ use tokio_util::task::TaskTracker;
 
 pub use error::ApiError;
 
-use crate::config::Secret;
-use crate::import::ConfiguredFeeds;
+use self::live::{News, Shared};
+use self::operations::Operations;
+use self::readings::DeadScans;
+use self::session::Sessions;
+use crate::config::{Config, Secret};
+use crate::import::{ConfiguredFeeds, Grouping};
 use crate::metrics::{self, Metrics};
-use crate::pipeline::Queues;
+use crate::pipeline::{self, Queues};
 use crate::pulse::Pulse;
 use crate::store::Store;
 
@@ -43,6 +61,9 @@ use crate::store::Store;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest body of a request.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Largest body of what may carry a payload, which is up to three times as long in a form.
+const FORM_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
 
 /// What the routes work with.
 #[derive(Debug)]
@@ -56,6 +77,45 @@ pub struct App {
     /// Starts of imports under way: each goes on to its end when its client hangs up, or imports would be open without
     /// a fetch job.
     starts: TaskTracker,
+    sessions: Sessions,
+    shared: Shared,
+    news: News,
+    operations: Operations,
+    dead_scans: DeadScans,
+    options: HttpOptions,
+    is_read_only: bool,
+    started_at: jiff::Timestamp,
+    /// Ends streams and operations with the process.
+    shutdown: CancellationToken,
+}
+
+/// What the routes are told by the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct HttpOptions {
+    /// Path under which a proxy shows them; see `http.base_path`.
+    pub base_path: String,
+    /// Whether nothing can be changed.
+    pub read_only: bool,
+    /// Largest payload of the import queue, and of the fetch queue, in bytes.
+    pub payload_max_bytes: [usize; 2],
+    /// What items are grouped by.
+    pub grouping: Grouping,
+    /// Path of the configuration file, for what can only be changed there.
+    pub config_file: String,
+}
+
+impl HttpOptions {
+    /// As the configuration has it; `read_only` may ask for more than that.
+    pub fn new(config: &Config, read_only: bool) -> Self {
+        let file = config.file.as_ref().map(|file| file.display().to_string());
+        Self {
+            base_path: config.http.base_path.clone(),
+            read_only: config.http.read_only || read_only,
+            payload_max_bytes: [config.import_queue.payload_max_bytes, config.fetch_queue.payload_max_bytes],
+            grouping: pipeline::grouping(&config.import_queue).unwrap_or_default(),
+            config_file: file.unwrap_or_else(|| "streams.toml".to_owned()),
+        }
+    }
 }
 
 /// Why an address cannot be listened on.
@@ -96,7 +156,30 @@ pub async fn bind(listen: SocketAddr, token: Option<&Secret>) -> Result<TcpListe
 impl App {
     /// `token` is what clients must show; without one everybody on this machine may ask.
     pub fn new(queues: Queues, store: Store, feeds: ConfiguredFeeds, pulse: Pulse, token: Option<Secret>) -> Self {
-        Self { queues, store, feeds, pulse, token, metrics: None, starts: TaskTracker::new() }
+        Self {
+            sessions: Sessions::new(token.as_ref()),
+            queues,
+            store,
+            feeds,
+            pulse,
+            token,
+            metrics: None,
+            starts: TaskTracker::new(),
+            shared: Shared::default(),
+            news: News::default(),
+            operations: Operations::default(),
+            dead_scans: DeadScans::default(),
+            options: HttpOptions { payload_max_bytes: [BODY_BYTES_MAX; 2], ..HttpOptions::default() },
+            is_read_only: false,
+            started_at: jiff::Timestamp::now(),
+            shutdown: CancellationToken::new(),
+        }
+    }
+
+    /// With what the configuration says.
+    #[must_use]
+    pub fn with_options(self, options: HttpOptions) -> Self {
+        Self { is_read_only: options.read_only, options, ..self }
     }
 
     /// Answers `/metrics` with these.
@@ -109,28 +192,48 @@ impl App {
 /// Answers requests until `shutdown`; then takes no more, and ends once those that are open are answered, at most 20 s
 /// later.
 pub async fn serve(listener: TcpListener, app: App, shutdown: CancellationToken) {
-    let app = Arc::new(app);
-    serve_routes(listener, routes(app.clone()), shutdown).await;
+    let app = Arc::new(App { shutdown: shutdown.clone(), ..app });
+    let (queues, snapshot) = ([app.queues.import.clone(), app.queues.fetch.clone()], || readings::snapshot(&app));
+    tokio::join!(
+        serve_routes(listener, routes(app.clone()), shutdown.clone()),
+        app.news.run(&queues, snapshot, &shutdown)
+    );
     app.starts.close();
     app.starts.wait().await;
 }
 
-/// All routes. What a client needs the token for goes to `guarded`.
+/// All routes, at the root and under the base path.
 fn routes(app: Arc<App>) -> Router {
+    let all = own_routes(&app);
+    let base = app.options.base_path.as_str();
+    // A proxy may take the path away before it passes a request on, or leave it.
+    let all = if base.is_empty() { all } else { all.clone().nest(base, all) };
+    all.with_state(app)
+}
+
+/// What a client needs the token for goes to `guarded`.
+fn own_routes(app: &Arc<App>) -> Router<Arc<App>> {
     let open = Router::new()
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .method_not_allowed_fallback(async || ApiError::Method);
+    let entry = dashboard::entry()
+        .method_not_allowed_fallback(async || ApiError::Method)
+        .layer(middleware::from_fn_with_state(app.clone(), guard::check_entry));
     let guarded = Router::new()
         .route("/imports/start", post(imports::start))
         .route("/imports", get(imports::list))
         .route("/imports/{id}", get(imports::show))
         .route("/metrics", get(exported))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .merge(
+            Router::new().merge(api::routes()).merge(dashboard::routes()).layer(DefaultBodyLimit::max(FORM_BYTES_MAX)),
+        )
         .fallback(async || ApiError::NoRoute)
         .method_not_allowed_fallback(async || ApiError::Method)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(app.clone(), guard::check));
-    open.merge(guarded).layer(middleware::from_fn(limit_time)).with_state(app)
+    let pages = middleware::from_fn_with_state(app.clone(), dashboard::as_page);
+    open.merge(entry).merge(guarded).layer(pages).layer(middleware::from_fn(limit_time))
 }
 
 /// As [`serve`], for any routes.

@@ -37,6 +37,17 @@ pub enum CatchUp {
     All,
 }
 
+impl CatchUp {
+    /// As the configuration and JSON have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::One => "one",
+            Self::All => "all",
+        }
+    }
+}
+
 /// When the jobs of a scheduler are added.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Definition {

@@ -30,6 +30,7 @@ pub mod error;
 pub mod feeds;
 pub mod imports;
 pub mod indexes;
+pub mod look;
 pub mod subscriptions;
 
 mod dates;

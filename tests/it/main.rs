@@ -57,4 +57,7 @@ mod operate_cli;
 mod schedulers_cli;
 mod migrate;
 mod http_api;
+mod dashboard_api;
+mod dashboard;
+mod dashboard_load;
 mod demo;

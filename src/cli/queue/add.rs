@@ -112,7 +112,7 @@ struct Target<'a> {
 impl Target<'_> {
     /// The payload of a job, and its group by what is in it: the same as if a producer had added it.
     fn payload(&self, json: Vec<u8>) -> Result<Payload, String> {
-        let mut payload = input::payload_for(self.queues, self.queue, json)?;
+        let mut payload = self.queues.payload_for(self.queue, json)?;
         payload.group = match payload.group {
             Some(source) => Some(self.grouping.of_source(&source).into_owned()),
             None if self.queue.name() == self.queues.fetch.name() => {

@@ -77,7 +77,7 @@ pub(super) async fn update(
     args: &UpdateArgs,
 ) -> anyhow::Result<ExitCode> {
     let id = input::job_id(&args.id)?;
-    let payload = input::payload_for(queues, queue, input::read_payload(&args.payload)?);
+    let payload = queues.payload_for(queue, input::read_payload(&args.payload)?);
     let payload = payload.map_err(|reason| UsageError(format!("--payload: {reason}")))?;
     if let Some(other) = payload.id.filter(|other| *other != id) {
         return Err(UsageError(format!("--payload is that of job {other}; job {id} cannot have it")).into());

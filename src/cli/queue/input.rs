@@ -4,13 +4,10 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serde::de::IgnoredAny;
 
 use crate::cli::UsageError;
 use crate::config::Config;
-use crate::import::{Payload, fetch_payload, item_payload};
 use crate::job::JobId;
-use crate::pipeline::Queues;
 use crate::queue::Queue;
 
 /// An id of a job.
@@ -40,21 +37,6 @@ pub(in crate::cli) fn read_payload(text: &str) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     io::stdin().read_to_end(&mut bytes).context("cannot read stdin")?;
     Ok(bytes)
-}
-
-/// The payload that a job of this queue has, of JSON: an item, a fetch task, or the JSON itself.
-///
-/// # Errors
-/// The reason: what is wrong, and what is accepted.
-pub(in crate::cli) fn payload_for(queues: &Queues, queue: &Queue, json: Vec<u8>) -> Result<Payload, String> {
-    if queue.name() == queues.fetch.name() {
-        fetch_payload(&json)
-    } else if queue.name() == queues.import.name() {
-        item_payload(&json)
-    } else {
-        let checked = serde_json::from_slice::<IgnoredAny>(&json).map_err(|error| format!("json: {error}"));
-        checked.map(|_| Payload { id: None, group: None, bytes: json, fingerprint: None })
-    }
 }
 
 /// Largest payload that a queue takes, in bytes: of one that is not configured here, as the import queue has it.

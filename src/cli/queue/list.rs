@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use clap::Args;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::QueueArgs;
 use super::walking::go_through;
@@ -16,6 +16,7 @@ use crate::queue::list::{Cursor, ListState, Listed, Standing};
 use crate::queue::search::Filter;
 use crate::queue::walk::Step;
 use crate::queue::{Order, Queue, QueueError};
+use crate::views::listed_json;
 
 /// Columns that an id may take in a table.
 const ID_COLUMNS: usize = 36;
@@ -114,7 +115,7 @@ pub(super) async fn list(queue: &Queue, args: &ListArgs) -> anyhow::Result<ExitC
         output::json(&json!({
             "state": state.name(),
             "order": order.word(),
-            "jobs": jobs.iter().map(job_json).collect::<Vec<_>>(),
+            "jobs": jobs.iter().map(listed_json).collect::<Vec<_>>(),
             "next": cursor.map(|cursor| cursor.to_string()),
         }))?;
         return Ok(ExitCode::SUCCESS);
@@ -160,7 +161,7 @@ pub(super) async fn search(queue: &Queue, args: &SearchArgs) -> anyhow::Result<E
     .await?;
     if args.json {
         output::json(&json!({
-            "jobs": jobs.iter().map(job_json).collect::<Vec<_>>(),
+            "jobs": jobs.iter().map(listed_json).collect::<Vec<_>>(),
             "lookedAt": walked.looked_at,
             "next": cursor.as_ref().map(ToString::to_string),
         }))?;
@@ -250,49 +251,4 @@ fn shown_note(job: &Listed) -> String {
         }
         (Standing::Delayed { .. }, _) => known(one_line(job.error().unwrap_or_default())),
     }
-}
-
-fn job_json(job: &Listed) -> Value {
-    let at = |at: SystemTime| Timestamp::try_from(at).ok();
-    let mut shown = json!({
-        "id": job.id.as_ref().map(ToString::to_string),
-        "state": job.state().name(),
-        "parked": job.standing == Standing::Parked,
-        "adopted": !matches!(job.standing, Standing::NotAdopted { .. }),
-        "error": job.error(),
-    });
-    let mut set = |name: &str, value: Value| shown[name] = value;
-    let since = job.entry.filter(|_| job.state() == ListState::Waiting).and_then(|entry| at(entry.at()));
-    set("waitingSince", json!(since));
-    let (mut json, mut due, mut finished, mut failed, mut holder) = (None, None, None, None, None);
-    match &job.standing {
-        Standing::NotAdopted { json: front } => json = Some(String::from_utf8_lossy(front)),
-        Standing::Delayed { due_at } => due = at(*due_at),
-        Standing::Completed { finished_at } => finished = at(*finished_at),
-        Standing::Failed(letter) => failed = at(letter.at),
-        Standing::Active(by) => holder = Some(by),
-        Standing::Waiting | Standing::Parked | Standing::Prioritized => {}
-    }
-    set("json", json!(json));
-    set("dueAt", json!(due));
-    set("finishedAt", json!(finished));
-    set("failedAt", json!(failed));
-    set("consumer", json!(holder.map(|holder| &holder.consumer)));
-    set("idleMs", json!(holder.map(|holder| holder.idle.as_millis() as u64)));
-    let known = job.job.as_ref();
-    set("name", json!(known.and_then(|job| job.name.as_ref())));
-    set("feed", json!(known.and_then(|job| job.feed.as_ref())));
-    set("group", json!(known.and_then(|job| group(&job.head.group))));
-    set("priority", json!(known.map(|job| job.head.priority).filter(|priority| *priority > 0)));
-    set("attempts", json!(known.map(|job| job.head.attempts)));
-    set("stalls", json!(known.map(|job| job.head.stalls)));
-    set("enqueuedAt", json!(known.and_then(|job| at(job.enqueued_at))));
-    set("import", json!(known.and_then(|job| job.head.import).map(|import| import.to_string())));
-    set("payloadBytes", json!(known.map(|job| job.payload_bytes)));
-    shown
-}
-
-/// A group as text; `None` for none.
-pub(super) fn group(group: &[u8]) -> Option<String> {
-    (!group.is_empty()).then(|| String::from_utf8_lossy(group).into_owned())
 }

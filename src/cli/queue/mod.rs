@@ -200,10 +200,3 @@ async fn counts(queues: &Queues, args: &CountsArgs) -> anyhow::Result<()> {
         [] => Ok(()),
     }
 }
-
-/// The payload as JSON: items are MessagePack, fetch tasks are JSON; anything else is shown as text.
-pub(super) fn payload_json(payload: &[u8]) -> serde_json::Value {
-    serde_json::from_slice(payload)
-        .or_else(|_| rmp_serde::from_slice(payload).map_err(|_| ()))
-        .unwrap_or_else(|()| String::from_utf8_lossy(payload).into_owned().into())
-}

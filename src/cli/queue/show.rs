@@ -1,18 +1,16 @@
 //! `feedmill queue show`: everything about one job.
 
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use clap::Args;
-use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::list::group;
-use super::{QueueArgs, input, payload_json, there_is_no_job};
+use super::{QueueArgs, input, there_is_no_job};
 use crate::cli::output::{self, one_line};
 use crate::job::Place;
 use crate::queue::Queue;
 use crate::queue::find::{Found, State};
+use crate::views::{found_json, group, payload_json};
 
 /// Bytes of a payload that are shown unless all of it is asked for.
 const PREVIEW_BYTES: usize = 4096;
@@ -43,7 +41,7 @@ pub(super) async fn run(queue: &Queue, args: &ShowArgs) -> anyhow::Result<ExitCo
     let id = input::job_id(&args.id)?;
     let found = queue.find(&id).await?.ok_or_else(|| there_is_no_job(queue, &id))?;
     if args.json {
-        output::json(&job_json(&found))?;
+        output::json(&found_json(&found))?;
         return Ok(ExitCode::SUCCESS);
     }
     for (name, value) in rows(queue, &found) {
@@ -101,45 +99,4 @@ fn rows(queue: &Queue, found: &Found) -> Vec<(&'static str, String)> {
         say("log", Some(line.clone()));
     }
     rows
-}
-
-fn job_json(found: &Found) -> Value {
-    let at = |at: SystemTime| Timestamp::try_from(at).ok();
-    let Found { job, state, failure, holder, log } = found;
-    let (due, finished, reason) = match state {
-        State::Delayed { due_at } => (at(*due_at), None, None),
-        State::Completed { finished_at } => (None, at(*finished_at), None),
-        State::Failed { reason } => (None, None, Some(reason)),
-        State::Waiting | State::Prioritized | State::Active | State::Unknown => (None, None, None),
-    };
-    // JSON by the rules of `set_progress`; a result is what a handler said it is.
-    let value = |text: &Option<String>| {
-        text.as_ref().map(|text| serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone())))
-    };
-    json!({
-        "id": job.id.to_string(),
-        "state": state.name(),
-        "parked": job.head.place == Place::Parked,
-        "name": job.name,
-        "feed": job.feed,
-        "group": group(&job.head.group),
-        "priority": Some(job.head.priority).filter(|priority| *priority > 0),
-        "enqueuedAt": at(job.enqueued_at),
-        "attempts": job.head.attempts,
-        "stalls": job.head.stalls,
-        "dueAt": due,
-        "finishedAt": finished,
-        "reason": reason,
-        "lastError": failure.as_ref().map(|failure| &failure.reason),
-        "errors": log.errors,
-        "consumer": holder.as_ref().map(|holder| &holder.consumer),
-        "idleMs": holder.as_ref().map(|holder| holder.idle.as_millis() as u64),
-        "import": job.head.import.map(|import| import.to_string()),
-        "options": job.options,
-        "progress": value(&log.progress),
-        "result": value(&log.result),
-        "log": log.lines,
-        "linesBefore": log.lines_before,
-        "payload": payload_json(job.payload()),
-    })
 }

@@ -5,6 +5,7 @@ use std::{
     thread,
 };
 
+pub(crate) mod browser;
 pub(crate) mod bullmq;
 pub(crate) mod eventually;
 pub(crate) mod feed_server;
