@@ -100,14 +100,15 @@ pub struct HttpOptions {
     pub payload_max_bytes: [usize; 2],
     /// What items are grouped by.
     pub grouping: Grouping,
-    /// Path of the configuration file, for what can only be changed there.
+    /// Name of the configuration file, for what can only be changed there.
     pub config_file: String,
 }
 
 impl HttpOptions {
     /// As the configuration has it; `read_only` may ask for more than that.
     pub fn new(config: &Config, read_only: bool) -> Self {
-        let file = config.file.as_ref().map(|file| file.display().to_string());
+        let name = config.file.as_ref().and_then(|file| file.file_name());
+        let file = name.map(|name| name.to_string_lossy().into_owned());
         Self {
             base_path: config.http.base_path.clone(),
             read_only: config.http.read_only || read_only,
