@@ -5,11 +5,11 @@
 #   scripts/setup.sh bench  what `make bench` needs: that, without MongoDB, and BullMQ, for which Node must be here
 #   scripts/setup.sh test   what `demo` needs, and the test runner, the licence checker, the older servers of the tests, Prometheus,
 #                           docker-compose, redis-py, Chromium with axe-core and schemathesis for the dashboard, and the real
-#                           BullMQ, for which Node must be here
+#                           BullMQ and Grafana's schema, for which Node must be here
 #
 # Distribution packages come through apt-get (Debian, Ubuntu); everything else goes into .feedmill/bin and touches
-# nothing outside this folder (BullMQ goes into tests/bullmq/node_modules). What is found is left alone, so a second run
-# takes a second. An interrupted run leaves no half-written program: each is finished beside .feedmill/bin and then
+# nothing outside this folder (what npm brings goes into node_modules beside its tests). What is found is left alone, so
+# a second run takes a second. An interrupted run leaves no half-written program: each is finished beside .feedmill/bin and then
 # moved into it.
 set -euo pipefail
 
@@ -275,6 +275,18 @@ install_docker_compose() {
 
 NODE_WANTED=20
 
+# Installs $1, which package-lock.json in folder $2 names.
+npm_install() {
+    local what=$1 folder=$2
+    # npm writes this file last, so an interrupted installation is made again.
+    local installed=$folder/node_modules/.package-lock.json
+    if [ ! -f "$installed" ] || [ "$folder/package-lock.json" -nt "$installed" ]; then
+        say "installing $what (npm, $folder/package-lock.json)"
+        (cd "$folder" && npm ci --ignore-scripts --silent </dev/null) ||
+            die "npm cannot install $folder; check the network: (cd $folder && npm ci)"
+    fi
+}
+
 # The tests compare with BullMQ and take over queues that it filled; the benchmark runs beside it.
 install_bullmq() {
     local missing="install Node $NODE_WANTED or later with npm; BullMQ runs in it"
@@ -282,15 +294,16 @@ install_bullmq() {
     local found
     found=$(version_of node)
     at_least "$found" $NODE_WANTED || die "node $found is too old; $missing"
-    # npm writes this file last, so an interrupted installation is made again.
-    local folder=tests/bullmq installed=tests/bullmq/node_modules/.package-lock.json
-    if [ ! -f $installed ] || [ $folder/package-lock.json -nt $installed ]; then
-        say "installing BullMQ (npm, tests/bullmq/package-lock.json)"
-        (cd $folder && npm ci --ignore-scripts --silent </dev/null) ||
-            die "npm cannot install tests/bullmq; check the network: (cd $folder && npm ci)"
-    fi
+    local folder=tests/bullmq
+    npm_install BullMQ $folder
     say "Node $found, BullMQ $(node -p "require('./$folder/node_modules/bullmq/package.json').version") and" \
         "$(node -p "require('./$folder/node_modules/bullmq5/package.json').version")"
+}
+
+# What a test checks the dashboard with. After install_bullmq, which sees to Node.
+install_grafana_schema() {
+    npm_install "Grafana's schema" tests/grafana
+    say "Grafana schema $(sed -n 's/.*"@grafana\/schema": "\(.*\)",/\1/p' tests/grafana/package.json)"
 }
 
 PYTHON_PACKAGES=.feedmill/python
@@ -369,6 +382,7 @@ if [ "$MODE" = test ]; then
     install_prometheus
     install_docker_compose
     install_bullmq
+    install_grafana_schema
     install_redis_py
     install_chromium
     install_axe

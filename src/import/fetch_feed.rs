@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::error::chain;
 use crate::feed::Feed;
@@ -32,6 +33,7 @@ use crate::queue::read::Delivery;
 use crate::queue::{Queue, QueueError};
 use crate::store::Store;
 use crate::store::feeds::FeedStatus;
+use crate::telemetry::spans::span;
 use crate::worker::{Adoption, JobHandler, Outage};
 
 use super::leaving::Leaving;
@@ -134,7 +136,7 @@ impl JobHandler for FetchFeed {
             Err(error) if is_last => {
                 self.import_queue.seal_import(import, &chain(&error)).await.map_err(redis_outage)?;
                 tracing::error!(
-                    feed = %feed.name, import = %import, error = %chain(&error),
+                    queue = %self.fetch_queue.name(), feed = %feed.name, import = %import, error = %chain(&error),
                     "fetching feed {} failed; its next slot tries again", feed.name
                 );
                 Ok(Outcome::Done)
@@ -189,7 +191,21 @@ impl FetchFeed {
         if begun.feed.address_digest.as_ref() != Some(&address_digest) {
             begun.feed.forget_address();
         }
-        let mut end = self.get(feed, task, &begun).await;
+        let get = span!(
+            "GET",
+            otel.kind = "client",
+            feed = %feed.name,
+            import = %import,
+            http.response.status_code = tracing::field::Empty,
+            otel.status_code = tracing::field::Empty,
+            otel.status_description = tracing::field::Empty,
+        );
+        let mut end = self.get(feed, task, &begun).instrument(get.clone()).await;
+        get.record("http.response.status_code", end.status);
+        if let Err(failure) = &end.result {
+            get.record("otel.status_code", "ERROR").record("otel.status_description", failure.reason.as_str());
+        }
+        drop(get);
         end.moved_to = end.moved_to.or_else(|| begun.feed.moved_to.clone());
         let fetch = Fetch { handler: self, feed, address_digest, import, begun: &begun, remember };
         match end.result {
@@ -212,12 +228,12 @@ impl FetchFeed {
                     Next::RetryAfter(wait) if !is_last => return Ok(Outcome::RetryAfter(reason, wait)),
                     Next::Stop => tracing::warn!(
                         target: "feedmill::failed_fetch",
-                        feed = %feed.name, import = %import, error = %reason,
+                        queue = %self.fetch_queue.name(), feed = %feed.name, import = %import, error = %reason,
                         "feed {} is gone for good: it is fetched again only when somebody asks for it", feed.name
                     ),
                     Next::Fail | Next::Retry | Next::RetryAfter(_) => tracing::warn!(
                         target: "feedmill::failed_fetch",
-                        feed = %feed.name, import = %import, error = %reason,
+                        queue = %self.fetch_queue.name(), feed = %feed.name, import = %import, error = %reason,
                         "fetching feed {} failed; its next slot tries again", feed.name
                     ),
                 }

@@ -4,12 +4,15 @@
 
 use std::time::Instant;
 
+use tracing::Instrument as _;
+
 use crate::item::Item;
 use crate::job::{Outcome, Stored};
 use crate::metrics::work::WriteMetrics;
 use crate::queue::read::Delivery;
 use crate::store::Store;
 use crate::store::documents::{ItemWrite, WriteResult};
+use crate::telemetry::spans::span;
 use crate::worker::{Adoption, Handler, Outage};
 
 use super::{Grouping, plain};
@@ -49,8 +52,9 @@ impl Handler for StoreItems {
             })
             .collect();
         let began = Instant::now();
-        let results = self.store.write(&writes).await;
-        self.metrics.written(began.elapsed(), results.as_deref().unwrap_or_default());
+        let write = span!("write", otel.kind = "client", db.system.name = "mongodb", documents = writes.len());
+        let results = self.store.write(&writes).instrument(write).await;
+        self.metrics.written(began.elapsed(), results.as_deref().ok());
         let mut results = results.map_err(|cause| Outage { what: "MongoDB", cause: cause.into() })?.into_iter();
         Ok(items
             .into_iter()

@@ -8,6 +8,8 @@
 
 use std::collections::HashSet;
 
+use tracing::Instrument as _;
+
 use crate::feed::fingerprint::{Fingerprint, NORMALISER_VERSION, fingerprint, fingerprint_as};
 use crate::feed::identity;
 use crate::feed::seen::{self, Class, Digest, SeenMap};
@@ -16,6 +18,7 @@ use crate::job::{Envelope, JobId};
 use crate::queue::enqueue::{Enqueued, FetchScope, NewItem};
 use crate::queue::scripts::{BYTES_PER_CALL_MAX, JOBS_PER_CALL_MAX};
 use crate::queue::{Queue, QueueError};
+use crate::telemetry::spans::{self, span};
 
 /// Where items go, and for which fetch.
 pub(super) struct TakeIn<'a> {
@@ -54,7 +57,9 @@ impl TakeIn<'_> {
     pub(super) async fn run(&self, items: Vec<Item>, map: &SeenMap, everything: bool) -> Result<Taken, QueueError> {
         let mut taken = Taken::default();
         let candidates = classify(items, map, everything, &mut taken);
-        self.enqueue(candidates, &mut taken).await?;
+        let (FetchScope { feed, import, .. }, items) = (self.scope, candidates.len());
+        let enqueue = span!("enqueue", otel.kind = "producer", queue = self.queue.name(), feed, %import, items);
+        self.enqueue(candidates, &mut taken).instrument(enqueue).await?;
         Ok(taken)
     }
 
@@ -75,7 +80,12 @@ impl TakeIn<'_> {
                         ),
                         Err(error) => format!("the item cannot be written down: {error}"),
                     };
-                    tracing::error!(feed = %self.scope.feed, job.id = %candidate.id, %reason, "item refused: {reason}");
+                    tracing::error!(
+                        queue = %self.queue.name(), feed = %self.scope.feed, import = %self.scope.import,
+                        job.id = %candidate.id, %reason,
+                        "item {} of feed {} refused: {reason}; the next fetch tries it again",
+                        candidate.id, self.scope.feed
+                    );
                     taken.refused.push((candidate.id, reason));
                     continue;
                 }
@@ -99,6 +109,7 @@ impl TakeIn<'_> {
     }
 
     async fn enqueue_piece(&self, piece: &[(Candidate, Vec<u8>)], taken: &mut Taken) -> Result<(), QueueError> {
+        let traceparent = spans::traceparent();
         let items: Vec<NewItem<'_>> = piece
             .iter()
             .map(|(candidate, payload)| NewItem {
@@ -107,6 +118,7 @@ impl TakeIn<'_> {
                     payload,
                     fingerprint: Some(candidate.fingerprint.0),
                     feed: Some(self.scope.feed),
+                    traceparent: traceparent.as_deref(),
                     ..Envelope::default()
                 },
                 known: candidate.seen.is_some(),

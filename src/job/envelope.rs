@@ -1,7 +1,7 @@
 //! The envelope: what a job is, as it stands behind the head in the job's key.
 //!
-//! A MessagePack array `[payload, fingerprint, enqueued at (ms), name, feed, options]` whose absent tail is left out, so a bare
-//! payload costs 4 bytes. That the first element is a byte string says that it is version 1; a later version begins
+//! A MessagePack array `[payload, fingerprint, enqueued at (ms), name, feed, options, traceparent]` whose absent tail is left
+//! out, so a bare payload costs 4 bytes. That the first element is a byte string says that it is version 1; a later version begins
 //! with its number. Nothing that the key or the head already says stands here.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -24,6 +24,8 @@ pub struct Envelope<'a> {
     pub feed: Option<&'a str>,
     /// Its own options, as [`super::JobOptions::encode`] makes them; `None`, or no bytes, when it has none.
     pub options: Option<&'a [u8]>,
+    /// The span that enqueued it, as the header `traceparent` of W3C Trace Context has it; only where traces are sent.
+    pub traceparent: Option<&'a str>,
 }
 
 /// Why an envelope cannot be read.
@@ -39,9 +41,11 @@ impl<'a> Envelope<'a> {
         let payload = Bytes::new(self.payload);
         let fingerprint = self.fingerprint.map(ByteArray::new);
         let millis = self.enqueued_at.map(|at| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64);
-        let Self { name, feed, .. } = *self;
+        let Self { name, feed, traceparent, .. } = *self;
         let options = self.options.filter(|options| !options.is_empty()).map(Bytes::new);
-        if options.is_some() {
+        if traceparent.is_some() {
+            rmp_serde::encode::write(value, &(payload, fingerprint, millis, name, feed, options, traceparent))
+        } else if options.is_some() {
             rmp_serde::encode::write(value, &(payload, fingerprint, millis, name, feed, options))
         } else if feed.is_some() {
             rmp_serde::encode::write(value, &(payload, fingerprint, millis, name, feed))
@@ -62,7 +66,7 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// [`EnvelopeError`] for damaged bytes and for a later version.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
-        let Wire(payload, fingerprint, millis, name, feed, options) = rmp_serde::from_slice(bytes)?;
+        let Wire(payload, fingerprint, millis, name, feed, options, traceparent) = rmp_serde::from_slice(bytes)?;
         Ok(Self {
             payload,
             fingerprint: fingerprint.map(ByteArray::into_array),
@@ -70,6 +74,7 @@ impl<'a> Envelope<'a> {
             name,
             feed,
             options: options.map(|options| options as &[u8]),
+            traceparent,
         })
     }
 }
@@ -83,6 +88,7 @@ struct Wire<'a>(
     #[serde(default, borrow)] Option<&'a str>,
     #[serde(default, borrow)] Option<&'a str>,
     #[serde(default, borrow)] Option<&'a Bytes>,
+    #[serde(default, borrow)] Option<&'a str>,
 );
 
 #[cfg(test)]
@@ -107,15 +113,18 @@ mod tests {
             name: Some("item"),
             feed: Some("jobs"),
             options: None,
+            traceparent: None,
         };
         let golden = b"\x95\xc4\x02hi\xc4\x071234567\xcf\x00\x00\x01\xa2\x0b\xb4\x46\x6e\xa4item\xa4jobs";
         assert_eq!(encoded(full), golden);
+        let traced = Envelope { payload: b"hi", traceparent: Some("00-1-2-01"), ..Envelope::default() };
+        assert_eq!(encoded(traced), b"\x97\xc4\x02hi\xc0\xc0\xc0\xc0\xc0\xa900-1-2-01");
     }
 
     #[test]
     fn every_combination_reads_back() {
         let payload = vec![7; 600];
-        for bits in 0..32_u8 {
+        for bits in 0..64_u8 {
             let envelope = Envelope {
                 payload: &payload,
                 fingerprint: (bits & 1 != 0).then_some([0xfe; 7]),
@@ -123,6 +132,7 @@ mod tests {
                 name: (bits & 4 != 0).then_some("n"),
                 feed: (bits & 8 != 0).then_some("f"),
                 options: (bits & 16 != 0).then_some(&[0x81][..]),
+                traceparent: (bits & 32 != 0).then_some("t"),
             };
             assert_eq!(Envelope::decode(&encoded(envelope)).expect("readable"), envelope);
         }

@@ -165,6 +165,8 @@ pub struct Job {
     pub feed: Option<String>,
     /// What it says about itself; `None` when it is as its queue has it.
     pub options: Option<Box<JobOptions>>,
+    /// The span that enqueued it (`traceparent` of W3C Trace Context); only where traces are sent.
+    pub traceparent: Option<Box<str>>,
     /// The whole value of the key; the payload is a part of it, so that it is never copied.
     value: Vec<u8>,
     payload: Range<usize>,
@@ -187,7 +189,8 @@ impl Job {
             Some(bytes) => Some(Box::new(JobOptions::decode(bytes).map_err(EnvelopeError::from)?)),
             None => None,
         };
-        Ok(Self { id, head, fingerprint, enqueued_at, name, feed, options, value, payload })
+        let traceparent = envelope.traceparent.map(Box::from);
+        Ok(Self { id, head, fingerprint, enqueued_at, name, feed, options, traceparent, value, payload })
     }
 
     /// What the producer handed in.

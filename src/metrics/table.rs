@@ -87,22 +87,34 @@ families! {
     /// Of all processes.
     CONSUMERS_ALIVE = Redis Gauge, "feedmill_consumers_alive" ["queue"]
         "Consumers whose heartbeat is fresh, of all processes, read from Redis.";
-    /// Waiting and active.
+    /// Those of parked jobs are not there yet.
     STREAM_ENTRIES = Redis Gauge, "feedmill_stream_entries" ["queue"]
-        "Entries in the work stream: jobs that wait or are active, read from Redis.";
+        "Entries in the work streams: jobs that wait there or are active, and orphans, read from Redis.";
     /// Delivered, not settled.
     PENDING_ENTRIES = Redis Gauge, "feedmill_pending_entries" ["queue"]
         "Entries that were delivered to a consumer and are not settled, read from Redis.";
+    /// Looked for a few pages a scrape.
+    ORPHANS = Redis Gauge, "feedmill_stream_orphans" ["queue"]
+        "Entries that were delivered and are pending for nobody, so that nobody will work on them, read from Redis.";
+    /// Their groups are full.
+    PARKED = Redis Gauge, "feedmill_parked_jobs" ["queue"]
+        "Those of the waiting jobs that are parked because their group has no room in the stream, read from Redis.";
     /// In backoff.
     DELAYED_JOBS = Redis Gauge, "feedmill_delayed_jobs" ["queue"]
         "Jobs that wait for their next attempt, read from Redis.";
+    /// Somebody should have promoted them.
+    PROMOTE_LAG = Redis Gauge, "feedmill_promote_lag_seconds" ["queue"]
+        "How long the earliest delayed job has been due without being promoted (0: none is late), read from Redis.";
+    /// Somebody should have fired them.
+    SCHEDULE_LAG = Redis Gauge, "feedmill_schedule_lag_seconds" ["queue"]
+        "How long ago the earliest slot came that nobody has fired yet (0: none is late), read from Redis.";
     /// Kept ones.
     DEAD_LETTERS = Redis Gauge, "feedmill_dead_letters" ["queue"]
         "Dead letters that are kept, read from Redis.";
     /// What became of ids that producers handed in.
     ENQUEUED = Redis Counter, "feedmill_enqueued_total" ["queue", "result"]
-        "Jobs handed in since the queue exists by result: enqueued, changed (replaced the content of a living job) \
-         or duplicate, read from Redis.";
+        "Jobs handed in since the queue exists by result: enqueued, changed (replaced the content of a living job), \
+         duplicate (a job with its id lives) or deduplicated (another job holds its deduplication id), read from Redis.";
     /// Failed attempts with another one to come.
     RETRIES = Redis Counter, "feedmill_retries_total" ["queue"]
         "Failed attempts after which the job is tried again, since the queue exists, read from Redis.";
@@ -118,6 +130,28 @@ families! {
     /// Redis evicted them, or somebody deleted them.
     LOSSES = Redis Counter, "feedmill_losses_total" ["queue"]
         "Jobs whose payload was gone when they were read, since the queue exists, read from Redis.";
+    /// Of the server, not of feedmill alone.
+    REDIS_MEMORY_USED = Redis Gauge, "feedmill_redis_memory_used_bytes" []
+        "Memory that the Redis server has allocated, as it says itself.";
+    /// 0 is no limit.
+    REDIS_MEMORY_MAX = Redis Gauge, "feedmill_redis_memory_max_bytes" []
+        "Most memory that the Redis server may allocate (its maxmemory; 0: no limit but the machine's), as it says \
+         itself.";
+    /// Must be 0.
+    REDIS_MAY_EVICT = Redis Gauge, "feedmill_redis_may_evict" []
+        "Whether Redis would delete keys, and jobs with them, when its memory is full (1) or not (0, noeviction).";
+    /// Any is one too many.
+    REDIS_EVICTED = Redis Counter, "feedmill_redis_evicted_keys_total" []
+        "Keys that Redis deleted for want of memory since it started, as it says itself.";
+    /// A crash now would lose what was not written.
+    REDIS_PERSISTENCE_FAILED = Redis Gauge, "feedmill_redis_persistence_failed" []
+        "Whether the last write of Redis to its disk failed (1) or not (0), as it says itself.";
+    /// Of all clients.
+    REDIS_COMMANDS = Redis Counter, "feedmill_redis_commands_total" []
+        "Commands that Redis carried out since it started, for whichever client, as it says itself.";
+    /// Of all kinds.
+    REDIS_CLIENTS = Redis Gauge, "feedmill_redis_clients" []
+        "Connections of clients to Redis, as it says itself.";
 
     // ---- what a process did itself ------------------------------------------------------------------------------------
     /// Always 1.
@@ -155,6 +189,10 @@ families! {
     /// One write of a batch.
     WRITE_SECONDS = Process Histogram(WORK_SECONDS), "feedmill_mongodb_write_seconds" []
         "Time that a write of a batch to MongoDB took in this process, failed ones included.";
+    /// The number to alert on for MongoDB.
+    WRITES = Process Counter, "feedmill_mongodb_writes_total" ["result"]
+        "Writes of a batch to MongoDB that this process made by result: done, refused (at least one of its documents) \
+         or outage (none is known to be written, all are tried again).";
     /// What writes did.
     DOCUMENTS = Process Counter, "feedmill_documents_total" ["result"]
         "Documents that this process wrote by result: inserted, updated, stale (a newer version was there) or \
@@ -164,6 +202,9 @@ families! {
         "Slots of feeds and of other schedulers that this process ended by result: fired (their job waits), overlapped \
          (that of an earlier slot lives), refused (the key of the job holds something else) or dropped (nobody has the \
          feed).";
+    /// Of slots whose job waits.
+    SLOT_DELAY = Process Histogram(WAIT_SECONDS), "feedmill_slot_delay_seconds" ["queue"]
+        "Time from a slot to the moment this process fired it, by the clock of Redis.";
     /// Answers of feed servers.
     FETCHES = Process Counter, "feedmill_fetches_total" ["status"]
         "Requests for feeds that this process made by answer: 2xx, 304, 3xx, 4xx, 5xx, other, or none.";

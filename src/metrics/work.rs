@@ -100,6 +100,9 @@ impl WorkerMetrics {
 #[derive(Clone, Debug)]
 pub(crate) struct WriteMetrics {
     seconds: Histogram,
+    done: Counter,
+    refused: Counter,
+    outage: Counter,
     inserted: Counter,
     updated: Counter,
     stale: Counter,
@@ -109,8 +112,12 @@ pub(crate) struct WriteMetrics {
 impl WriteMetrics {
     pub(crate) fn new() -> Self {
         let documents = |result: &'static str| counter!(table::DOCUMENTS.name, "result" => result);
+        let writes = |result: &'static str| counter!(table::WRITES.name, "result" => result);
         Self {
             seconds: histogram!(table::WRITE_SECONDS.name),
+            done: writes("done"),
+            refused: writes("refused"),
+            outage: writes("outage"),
             inserted: documents("inserted"),
             updated: documents("updated"),
             stale: documents("stale"),
@@ -119,8 +126,11 @@ impl WriteMetrics {
     }
 
     /// A write ended, with a result for each document or, in an outage, with none.
-    pub(crate) fn written(&self, took: Duration, results: &[WriteResult]) {
+    pub(crate) fn written(&self, took: Duration, results: Option<&[WriteResult]>) {
         self.seconds.record(took.as_secs_f64());
+        let Some(results) = results else { return self.outage.increment(1) };
+        let is_refused = results.iter().any(|result| matches!(result, WriteResult::Failed { .. }));
+        if is_refused { &self.refused } else { &self.done }.increment(1);
         for result in results {
             let counter = match result {
                 WriteResult::Inserted => &self.inserted,
@@ -168,17 +178,24 @@ pub(crate) struct SlotMetrics {
     pub(crate) overlapped: Counter,
     pub(crate) refused: Counter,
     pub(crate) dropped: Counter,
+    delay: Histogram,
 }
 
 impl SlotMetrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(queue: &str) -> Self {
         let slots = |result: &'static str| counter!(table::SLOTS.name, "result" => result);
         Self {
             fired: slots("fired"),
             overlapped: slots("overlapped"),
             refused: slots("refused"),
             dropped: slots("dropped"),
+            delay: histogram!(table::SLOT_DELAY.name, "queue" => queue.to_owned()),
         }
+    }
+
+    /// A slot was fired this long after it came.
+    pub(crate) fn late(&self, by: Duration) {
+        self.delay.record(by.as_secs_f64());
     }
 }
 

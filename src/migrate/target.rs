@@ -122,6 +122,7 @@ fn envelope<'a>(arrival: &'a Arrival, options: &'a [u8]) -> Envelope<'a> {
         name: arrival.name.as_deref(),
         feed: None,
         options: Some(options),
+        traceparent: None,
     }
 }
 

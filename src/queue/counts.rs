@@ -13,7 +13,7 @@ use super::{Queue, QueueError, millis};
 const PRIORITY_STEP: u64 = 1 << 32;
 
 /// Numbers in front of the counters in the reply of the script.
-const FIXED: usize = 10;
+const FIXED: usize = 13;
 
 /// Counters of a queue that only grow.
 pub const TOTALS: [&str; 12] = [
@@ -64,6 +64,15 @@ pub struct Counts {
     /// waits. A job that came back (retried, stalled, given back) waits anew.
     #[serde(skip)]
     pub oldest_waiting: Option<Duration>,
+    /// Entries in the two work streams: waiting ones that are not parked, active ones, and orphans.
+    #[serde(skip)]
+    pub stream_entries: u64,
+    /// How long the earliest delayed job has been due, by the clock of Redis; zero when none is late.
+    #[serde(skip)]
+    pub promote_lateness: Duration,
+    /// How long ago the earliest slot of a scheduler that was not fired yet came; zero when none is late.
+    #[serde(skip)]
+    pub schedule_lateness: Duration,
     /// Counters that only grow; see [`TOTALS`].
     #[serde(skip)]
     pub totals: BTreeMap<String, u64>,
@@ -121,7 +130,7 @@ impl Queue {
     /// # Errors
     /// [`QueueError::Redis`].
     pub async fn counts(&self) -> Result<Counts, QueueError> {
-        let mut call = self.moving(&scripts::COUNTS, [self.keys().consumers()]);
+        let mut call = self.moving(&scripts::COUNTS, [self.keys().consumers(), self.keys().schedulers()]);
         call.arg(millis(HEARTBEAT_LIFETIME));
         let (script, mut elements) = call.run(&mut self.connection()).await?.array()?;
         if elements.len() < FIXED {
@@ -151,6 +160,9 @@ impl Queue {
         counts.failed = number(6);
         counts.completed = number(7);
         counts.consumers_alive = number(8);
+        counts.stream_entries = number(0) + number(10);
+        counts.promote_lateness = Duration::from_millis(number(11));
+        counts.schedule_lateness = Duration::from_millis(number(12));
         counts.oldest_waiting = u64::try_from(numbers[9]).ok().map(Duration::from_millis);
         Ok(counts)
     }

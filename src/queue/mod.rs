@@ -35,6 +35,8 @@ pub mod claim;
 pub mod dead_letter;
 pub mod promote;
 // looking
+pub mod orphans;
+pub mod reading;
 pub mod events;
 pub mod find;
 pub mod groups;

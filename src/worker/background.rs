@@ -152,7 +152,15 @@ async fn promote(parts: Arc<Parts>) {
             Ok(promoted) => {
                 parts.metrics.promoted.increment(promoted.moved as u64);
                 parts.metrics.buried_lost.increment(promoted.buried as u64);
-                if promoted.moved + promoted.buried > 0 {
+                if promoted.buried > 0 {
+                    tracing::error!(
+                        queue = %parts.queue.name(), jobs = promoted.buried,
+                        "{} delayed jobs were due and their payload is gone: they are dead letters now (`feedmill queue list \
+                         --state failed`); feeds enqueue their items anew",
+                        promoted.buried
+                    );
+                }
+                if promoted.moved > 0 {
                     tracing::debug!(queue = %parts.queue.name(), ?promoted, "promoted");
                 }
                 let pause = promoted.next_due_in.unwrap_or(PROMOTE_INTERVAL_MAX).min(PROMOTE_INTERVAL_MAX);

@@ -16,12 +16,14 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::settler::Endings;
 use super::{Handler, Outage, Parts};
 use crate::error::chain;
 use crate::job::Outcome;
 use crate::queue::read::{Delivery, Lease};
+use crate::telemetry::spans::JobSpans;
 
 /// First and longest pause between two tries during an outage.
 const OUTAGE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -87,9 +89,10 @@ pub(super) async fn fly<H: Handler>(
     let mut closed = None;
     let mut pause = OUTAGE_PAUSE.0;
     parts.metrics.starts(&batch);
+    let spans = JobSpans::begin(parts.queue.name(), &batch);
     let outcomes = loop {
         let began = Instant::now();
-        match handle_once(&parts, &*handler, &batch).await {
+        match handle_once(&parts, &*handler, &batch).instrument(spans.of_batch()).await {
             Ok(outcomes) => {
                 parts.metrics.handled(batch.len(), began.elapsed());
                 break outcomes;
@@ -117,7 +120,7 @@ pub(super) async fn fly<H: Handler>(
     if closed.take().is_some() {
         tracing::info!(queue = %parts.queue.name(), jobs = batch.len(), "the outage is over");
     }
-    endings.add(&batch, outcomes);
+    endings.add(&batch, outcomes, &spans);
 }
 
 /// Why the handler ended without saying anything about a batch.

@@ -202,7 +202,7 @@ impl<H: Handler> Worker<H> {
         let (queue, consumer) = (parts.queue.name().to_owned(), parts.consumer.name.clone());
         if parts.fires_schedulers {
             // Its series are there from now on.
-            SlotMetrics::new();
+            SlotMetrics::new(parts.queue.name());
         }
         tracing::info!(%queue, %consumer, "worker starts");
         // Leases are renewed and the heartbeat goes on until nothing is held any more, or until this future is dropped:

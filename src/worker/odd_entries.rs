@@ -79,7 +79,9 @@ async fn bury(parts: &Parts, unreadable: &UnreadableEntry) -> Result<(), QueueEr
         if unreadable.id.is_some() { &metrics.buried_lost } else { &metrics.buried_unreadable }.increment(1);
         tracing::error!(
             queue = %parts.queue.name(), entry = %unreadable.entry, reason = %unreadable.reason,
-            "entry {} is a dead letter now: {}", unreadable.entry, unreadable.reason
+            job.id = unreadable.id.as_ref().map(tracing::field::display),
+            "entry {} is a dead letter now: {} (`feedmill queue redrive` puts it on the stream again)",
+            unreadable.entry, unreadable.reason
         );
     }
     Ok(())

@@ -117,7 +117,7 @@ impl ScheduleLoop {
 impl<C: Configured> ScheduleLoop<C> {
     /// Fires what is stored with this queue, and what is configured.
     pub fn with(queue: Queue, configured: C) -> Self {
-        Self { queue, configured, metrics: SlotMetrics::new(), reported: HashMap::new() }
+        Self { metrics: SlotMetrics::new(queue.name()), queue, configured, reported: HashMap::new() }
     }
 
     /// Fires what is due until `shutdown`. While Redis is away it waits. Says in `beat` that it turns.
@@ -240,6 +240,7 @@ impl<C: Configured> ScheduleLoop<C> {
                 Added::Enqueued => {
                     fired.enqueued += 1;
                     self.metrics.fired.increment(1);
+                    self.metrics.late(Duration::from_millis(u64::try_from(late_ms).unwrap_or(0)));
                     tracing::debug!(%queue, %scheduler, slot_ms, late_ms, "scheduler {scheduler} fired: job {job} waits");
                 }
                 Added::Duplicate => {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tracing::Span;
 
 use super::Parts;
 use super::settle::{Settlement, settlement};
@@ -25,6 +26,7 @@ use crate::queue::read::{Delivery, Lease};
 use crate::queue::scripts::JOBS_PER_CALL_MAX;
 use crate::queue::settle::{BackOff, Burial, Done};
 use crate::queue::{QueueError, Settled};
+use crate::telemetry::spans::JobSpans;
 
 /// First and longest pause between two tries while Redis does not answer.
 const OUTAGE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -101,14 +103,16 @@ impl Settler {
 
 impl Endings {
     /// Hands in a batch with its outcomes. It is no longer the flight's from here on.
-    pub(super) fn add(&self, batch: &[Delivery], outcomes: Vec<Outcome>) {
+    pub(super) fn add(&self, batch: &[Delivery], outcomes: Vec<Outcome>, spans: &JobSpans) {
         let parts = &*self.parts;
         parts.leases.settling(batch.iter().map(|delivery| &delivery.lease));
         for (delivery, outcome) in batch.iter().zip(outcomes) {
+            let span = spans.of_job(&delivery.lease.id);
+            let _within = span.enter();
             if delivery.cancelled.is_cancelled() {
                 parts.metrics.lost.increment(1);
                 parts.leases.remove([&delivery.lease]);
-            } else if let Err(unsent) = self.sender.send(ending(parts, delivery, outcome)) {
+            } else if let Err(unsent) = self.sender.send(ending(parts, delivery, outcome, &span)) {
                 parts.leases.remove([unsent.0.lease()]);
             }
         }
@@ -116,7 +120,7 @@ impl Endings {
 }
 
 /// Decides how a delivery ends, and says so where people want to know.
-fn ending(parts: &Parts, delivery: &Delivery, outcome: Outcome) -> Ending {
+fn ending(parts: &Parts, delivery: &Delivery, outcome: Outcome, span: &Span) -> Ending {
     let (lease, attempt) = (delivery.lease.clone(), delivery.job.attempt());
     let (options, own) = (&parts.options, delivery.job.options.as_deref());
     let attempts = own.and_then(|own| own.attempts).unwrap_or(options.attempts);
@@ -124,10 +128,13 @@ fn ending(parts: &Parts, delivery: &Delivery, outcome: Outcome) -> Ending {
     let dedup = own.and_then(|own| own.dedup.clone());
     match settlement(outcome, attempt, attempts, policy, fastrand::f64) {
         Settlement::Done { stored, result } => {
+            span.record("outcome", "done");
             Ending::Done(Done { lease, stored, keep: own.and_then(|own| own.on_complete), result, dedup })
         }
         Settlement::BackOff { wait, reason } => {
             log_back_off(parts, &lease, (attempt, attempts), wait, reason.as_deref());
+            span.record("outcome", if reason.is_some() { "retried" } else { "snoozed" });
+            failed(span, reason.as_deref());
             Ending::BackOff(BackOff { lease, wait, reason })
         }
         Settlement::Bury { reason, exhausted } => {
@@ -135,8 +142,17 @@ fn ending(parts: &Parts, delivery: &Delivery, outcome: Outcome) -> Ending {
                 queue = %parts.queue.name(), job.id = %lease.id, attempt, %reason,
                 "job {} failed for good: it is a dead letter now (`feedmill queue redrive` brings it back)", lease.id
             );
+            span.record("outcome", "buried");
+            failed(span, Some(&reason));
             Ending::Bury(Burial { lease, reason, exhausted, dedup })
         }
+    }
+}
+
+/// Says in the span of a job that it failed; a snooze is no failure.
+fn failed(span: &Span, reason: Option<&str>) {
+    if let Some(reason) = reason {
+        span.record("otel.status_code", "ERROR").record("otel.status_description", reason);
     }
 }
 

@@ -675,3 +675,79 @@ async fn a_script_that_redis_forgot_is_taught_again() {
     assert_eq!(add(&queue, "b").await, Enqueued::Enqueued);
     assert_eq!(queue.counts().await.unwrap().waiting, 2);
 }
+
+/// Adds jobs, reads the first of them, and returns their leases.
+async fn leased(queue: &Queue, jobs: usize, read_jobs: usize) -> Vec<Lease> {
+    add_many(queue, "job", jobs).await;
+    let leases: Vec<Lease> =
+        read(&mut queue.reader("worker"), read_jobs).await.into_iter().map(|delivery| delivery.lease).collect();
+    assert_eq!(leases.len(), read_jobs);
+    leases
+}
+
+async fn end(queue: &Queue, leases: &[Lease]) {
+    let settled = done(queue, leases.iter().map(|lease| (lease.clone(), None))).await.unwrap();
+    assert_eq!(settled, vec![Settled::Settled; leases.len()]);
+}
+
+async fn waiting_and_active(queue: &Queue) -> (u64, u64) {
+    assert_sound(queue).await;
+    let counts = queue.counts().await.unwrap();
+    (counts.waiting, counts.active)
+}
+
+#[tokio::test]
+async fn jobs_that_end_at_the_front_in_the_middle_or_all_at_once_take_no_other_with_them() {
+    let queue = queue().await;
+    let leases = leased(&queue, 20, 12).await;
+    end(&queue, &leases[3..7]).await; // behind what is still worked on
+    assert_eq!(waiting_and_active(&queue).await, (8, 8));
+    end(&queue, &[&leases[..3], &leases[8..11]].concat()).await; // some at the front, some behind
+    assert_eq!(waiting_and_active(&queue).await, (8, 2));
+    end(&queue, &[&leases[7..8], &leases[11..]].concat()).await; // nothing is worked on any more
+    assert_eq!(waiting_and_active(&queue).await, (8, 0));
+    let rest: Vec<Lease> = read(&mut queue.reader("worker"), 8).await.into_iter().map(|job| job.lease).collect();
+    end(&queue, &rest[..7]).await;
+    assert_eq!(waiting_and_active(&queue).await, (0, 1));
+    end(&queue, &rest[7..]).await;
+    assert_eq!(waiting_and_active(&queue).await, (0, 0));
+}
+
+#[tokio::test]
+async fn a_job_that_is_delivered_anew_is_not_taken_for_ended_by_those_behind_it() {
+    for read_again in [0, 2, 6] {
+        let queue = queue().await;
+        let leases = leased(&queue, 10, 6).await;
+        let mut redis = connection(&queue).await;
+        let _: u64 = redis::cmd("XGROUP")
+            .arg("DESTROY")
+            .arg(queue.keys().stream())
+            .arg("workers")
+            .query_async(&mut redis)
+            .await
+            .unwrap();
+        queue.ensure_group().await.unwrap();
+        if read_again > 0 {
+            assert_eq!(read(&mut queue.reader("another"), read_again).await.len(), read_again);
+        }
+        // The heads still name the entries: what was done counts, and the first job is the other worker's or waits.
+        end(&queue, &leases[1..]).await;
+        let active = u64::from(read_again > 0);
+        assert_eq!(waiting_and_active(&queue).await, (5 - active, active), "{read_again} were read again");
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_another_client_acknowledged_goes_with_those_behind_it_and_feeds_are_taken_in_anew() {
+    let queue = queue().await;
+    let leases = leased(&queue, 8, 8).await;
+    let mut redis = connection(&queue).await;
+    let acknowledged: u64 = redis.xack(queue.keys().stream(), "workers", &[leases[0].entry.to_string()]).await.unwrap();
+    assert_eq!(acknowledged, 1);
+    end(&queue, &leases[1..]).await;
+    let left: u64 = redis.xlen(queue.keys().stream()).await.unwrap();
+    let losses: Option<u64> = redis.hget(queue.keys().meta(), "losses").await.unwrap();
+    assert_eq!((left, losses), (0, Some(1)));
+    assert_eq!(add(&queue, "job-0").await, Enqueued::Enqueued, "its guard does not block its id");
+    assert_eq!(waiting_and_active(&queue).await, (1, 0));
+}

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{
     eventually::eventually,
     process::{PATIENCE, Ran},
-    prometheus::http,
+    prometheus::{Prometheus, http},
     servers::{find, free_port},
     shell::{BINARY, Shell, ran},
 };
@@ -169,11 +169,12 @@ fn a_demo_that_cannot_start_says_why_and_where_to_look() {
 }
 
 #[tokio::test]
-async fn a_demo_that_stays_prints_its_addresses_and_ends_with_all_it_started() {
+async fn a_demo_that_stays_prints_its_addresses_can_be_scraped_and_ends_with_all_it_started() {
     let demo = Demo::new();
     let printed = demo.path("printed");
     let mut staying = demo.0.command(demo.path("scripts/demo.sh"));
     let listen = format!("127.0.0.1:{}", free_port());
+    let prometheus = Prometheus::scraping(&listen).await;
     staying.arg("stay").env("DEMO_LISTEN", &listen).stdout(fs::File::create(&printed).unwrap()).stderr(Stdio::null());
     let mut staying = staying.spawn().unwrap();
     let said = eventually("the addresses", PATIENCE, async || {
@@ -188,6 +189,18 @@ async fn a_demo_that_stays_prints_its_addresses_and_ends_with_all_it_started() {
         let address = addresses.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap();
         assert!(said.contains(&format!("  {label:<9} {}\n", address.trim_matches('\''))), "{said}{addresses}");
     }
+    // A rate needs numbers from before.
+    prometheus.has_data("feedmill_job_wait_seconds_count").await;
+    let mut again = demo.0.command(BINARY);
+    again.args(["fetch", "--all", "--force", "--wait", "--config"]).arg(demo.path(".feedmill/demo/streams.toml"));
+    for (name, value) in addresses.lines().filter_map(|line| line.split_once('=')) {
+        again.env(name, value.trim_matches('\''));
+    }
+    let again = ran(again.env_remove("WORKER_BATCH_SIZE").output().unwrap());
+    assert_eq!(again.status.code(), Some(0), "{}{}", again.stdout, again.stderr);
+    // The feeds of the demo are due once a year.
+    prometheus.knows_dashboard_and_alerts(&["feedmill_slot_delay_seconds"]).await;
+
     kill_process(Pid::from_child(&staying), Signal::TERM).unwrap();
     let status = eventually("it ends", PATIENCE, async || staying.try_wait().unwrap()).await;
     assert_eq!(status.code(), Some(143));

@@ -243,6 +243,7 @@ async fn a_listed_job_says_what_it_is_and_how_large_without_its_payload() {
         name: Some("thumbnail"),
         feed: Some("board"),
         options: Some(&encoded),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     };
     let large = NewJob { priority: 5, ..NewJob::new(id("large"), envelope) };
     queue.add(&[large], PAYLOAD_MAX).await.unwrap();

@@ -45,6 +45,7 @@ mod schedules;
 mod shared_out;
 mod embedded;
 mod metrics;
+mod traces;
 
 mod cli;
 mod captures;

@@ -689,6 +689,7 @@ async fn an_updated_payload_of_any_length_leaves_everything_else_of_the_job() {
         name: Some("mail"),
         feed: Some("feed"),
         options: Some(&options),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     };
     let job = NewJob { priority: 3, ..NewJob::new(id("a"), envelope) };
     queue.add(&[job], PAYLOAD_MAX).await.unwrap();

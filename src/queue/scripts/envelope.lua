@@ -21,7 +21,7 @@ local function payload_end(front)
   return last
 end
 
--- What stands behind the payload: [fingerprint, at, name, feed, options], less at its end.
+-- What stands behind the payload: [fingerprint, at, name, feed, options, traceparent], less at its end.
 local function read_rest(rest)
   local _, last = bin_at(rest, 1)
   local at, _, feed, offset
