@@ -1,4 +1,5 @@
-//! How Redis and MongoDB are doing, for the page and the API. `feedmill doctor` says more.
+//! How Redis, MongoDB and the queues are doing, for the page and the API: the words of `doctor` and `xinfo`, which look
+//! closer.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,7 +7,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{ApiError, App};
+use crate::check::{Check, Status};
 use crate::error::chain;
+use crate::queue::inspect::{Finding, InspectOptions};
+use crate::store::StoreError;
 use crate::store::look::StoreFacts;
 
 /// How old it may be.
@@ -16,7 +20,9 @@ const AGE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(super) struct Health {
     pub(super) redis: Result<RedisFacts, String>,
-    pub(super) mongodb: Result<StoreFacts, String>,
+    pub(super) mongodb: Result<(StoreFacts, Vec<Check>), String>,
+    /// What is not as it should be in the queues, by name.
+    pub(super) findings: Vec<(String, Finding)>,
     /// Loops of this process that have stopped.
     pub(super) stopped: Vec<String>,
 }
@@ -26,8 +32,7 @@ pub(super) struct RedisFacts {
     pub(super) address: String,
     pub(super) info: BTreeMap<String, String>,
     pub(super) ping: Duration,
-    /// What is wrong with how it is set up.
-    pub(super) warnings: Vec<String>,
+    pub(super) checks: Vec<Check>,
 }
 
 /// Fields of `INFO` that are told.
@@ -52,19 +57,42 @@ pub(super) const TOLD: [&str; 17] = [
 ];
 
 pub(super) async fn health(app: &App) -> Result<Health, ApiError> {
-    let load = async {
+    // On the heap: it is large.
+    let load = Box::pin(async {
         let redis = async {
             let redis = app.queues.import.redis();
             let (info, ping) = redis.server_info().await.map_err(|error| chain(&error))?;
-            let warnings = redis.settings_warnings().await;
-            Ok(RedisFacts { address: redis.address().to_owned(), info, ping, warnings })
+            let checks = redis.checks().await.map_err(|error| chain(&error))?;
+            Ok(RedisFacts { address: redis.address().to_owned(), info, ping, checks })
         };
-        let mongodb = async { app.store.facts().await.map_err(|error| chain(&error)) };
-        let (redis, mongodb) = tokio::join!(redis, mongodb);
+        let mongodb = async {
+            let facts = app.store.facts().await?;
+            Ok::<_, StoreError>((facts, app.store.checks().await?))
+        };
+        let (redis, mongodb, findings) = tokio::join!(redis, mongodb, findings(app));
+        let mongodb = mongodb.map_err(|error| chain(&error));
         let stopped = app.pulse.stopped(Duration::from_mins(1));
-        Ok(Health { redis, mongodb, stopped })
-    };
+        Ok(Health { redis, mongodb, findings, stopped })
+    });
     Ok((*app.shared.get("health", AGE, load).await?).clone())
+}
+
+fn is_ok(checks: &[Check]) -> bool {
+    checks.iter().all(|check| check.status == Status::Ok)
+}
+
+/// Looks at a part of each queue, so that a page is not long in coming.
+async fn findings(app: &App) -> Vec<(String, Finding)> {
+    const LOOKED_AT_MAX: usize = 1000;
+    let mut findings = Vec::new();
+    for (queue, options) in [&app.queues.import, &app.queues.fetch].into_iter().zip(app.options.inspect) {
+        let options = InspectOptions { entries_max: LOOKED_AT_MAX, guards_max: LOOKED_AT_MAX, ..options };
+        match queue.inspect(options).await {
+            Ok(found) => findings.extend(found.findings.into_iter().map(|one| (queue.name().to_owned(), one))),
+            Err(error) => tracing::debug!(error = %chain(&error), "{} cannot be inspected", queue.name()),
+        }
+    }
+    findings
 }
 
 impl Health {
@@ -75,13 +103,15 @@ impl Health {
                 let told: BTreeMap<&str, &String> =
                     TOLD.iter().filter_map(|name| Some((*name, facts.info.get(*name)?))).collect();
                 let ping = (facts.ping.as_secs_f64() * 10_000.0).round() / 10.0;
-                json!({ "ok": facts.warnings.is_empty(), "address": facts.address, "pingMs": ping, "warnings": facts.warnings, "info": told })
+                json!({ "ok": is_ok(&facts.checks), "address": facts.address, "pingMs": ping, "checks": facts.checks, "info": told })
             }
         };
         let mongodb = match &self.mongodb {
             Err(error) => json!({ "ok": false, "error": error }),
-            Ok(facts) => json!({ "ok": true, "facts": facts }),
+            Ok((facts, checks)) => json!({ "ok": is_ok(checks), "facts": facts, "checks": checks }),
         };
-        json!({ "redis": redis, "mongodb": mongodb, "stopped": self.stopped })
+        let findings: Vec<Value> =
+            self.findings.iter().map(|(queue, finding)| json!({ "queue": queue, "finding": finding })).collect();
+        json!({ "redis": redis, "mongodb": mongodb, "queues": findings, "stopped": self.stopped })
     }
 }

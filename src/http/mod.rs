@@ -54,6 +54,7 @@ use crate::import::{ConfiguredFeeds, Grouping};
 use crate::metrics::{self, Metrics};
 use crate::pipeline::{self, Queues};
 use crate::pulse::Pulse;
+use crate::queue::inspect::InspectOptions;
 use crate::store::Store;
 
 /// Longest time from the head of a request to its answer. Redis and MongoDB give up earlier, so what runs into it is a
@@ -100,20 +101,28 @@ pub struct HttpOptions {
     pub payload_max_bytes: [usize; 2],
     /// What items are grouped by.
     pub grouping: Grouping,
-    /// Path of the configuration file, for what can only be changed there.
+    /// Name of the configuration file, for what can only be changed there.
     pub config_file: String,
+    /// The lease of the workers of the import queue, by which its entries are judged, and of the fetch queue.
+    pub inspect: [InspectOptions; 2],
 }
 
 impl HttpOptions {
     /// As the configuration has it; `read_only` may ask for more than that.
     pub fn new(config: &Config, read_only: bool) -> Self {
-        let file = config.file.as_ref().map(|file| file.display().to_string());
+        let name = config.file.as_ref().and_then(|file| file.file_name());
+        let file = name.map(|name| name.to_string_lossy().into_owned());
         Self {
             base_path: config.http.base_path.clone(),
             read_only: config.http.read_only || read_only,
             payload_max_bytes: [config.import_queue.payload_max_bytes, config.fetch_queue.payload_max_bytes],
             grouping: pipeline::grouping(&config.import_queue).unwrap_or_default(),
             config_file: file.unwrap_or_else(|| "streams.toml".to_owned()),
+            inspect: [&config.import_queue, &config.fetch_queue].map(|queue| InspectOptions {
+                lock_duration: queue.lock_duration,
+                stalled_interval: queue.stalled_interval,
+                ..InspectOptions::default()
+            }),
         }
     }
 }

@@ -121,7 +121,12 @@ async fn an_operator_watches_an_import_and_helps_a_job_that_failed() {
     })
     .await;
     mill.through(&queues).await;
-    browser.open(&format!("{root}/queue/job_import_queue/job/jobs%23bad")).await;
+    // What others saw may be shown for a second.
+    eventually("the job is gone", PATIENCE, async || {
+        browser.open(&format!("{root}/queue/job_import_queue/job/jobs%23bad")).await;
+        browser.text().await.contains("This job is not there").then_some(())
+    })
+    .await;
     browser.press("its document").await;
     browser.says("By hand").await;
     // The console is told of the page that is not there.

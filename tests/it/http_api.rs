@@ -260,7 +260,7 @@ async fn a_taken_port_is_named() {
 #[tokio::test]
 async fn paths_and_methods_that_are_not_there_are_json_too() {
     let served = Served::serve(&Mill::new()).await;
-    for path in ["/", "/admin/queues", "/api/queues", "/imports/a/b"] {
+    for path in ["/", "/admin/nothing", "/api/nothing", "/imports/a/b"] {
         served.get(path).await.refused(404, "not_found");
     }
     let wrong =

@@ -10,6 +10,7 @@ use percent_encoding::percent_encode;
 
 use super::view::{bytes, chart, number, span, state, system_time, time};
 use super::{PART, Page, live_count};
+use crate::check::{Check, Status};
 use crate::http::operations::{Operation, OperationState};
 use crate::http::{ApiError, health_facts, readings};
 use crate::job::JobId;
@@ -719,18 +720,49 @@ pub(super) async fn operation(page: Page) -> Result<Response, ApiError> {
     Ok(page.shell(&operation.what, "operations", &body))
 }
 
+/// What is not as it should be, and what mends it.
+fn checks_list(checks: &[Check]) -> Markup {
+    html! {
+        @for check in checks.iter().filter(|check| check.status != Status::Ok) {
+            p.(if check.status == Status::Error { "bad" } else { "warn" }) {
+                (check.detail)
+                @if let Some(fix) = &check.fix { br; code { (fix) } }
+            }
+        }
+    }
+}
+
 pub(super) async fn health(page: Page) -> Result<Response, ApiError> {
     let health = health_facts::health(&page.app).await?;
     let body = html! {
-        div.head { div { h1 { "Health" } } span.dim { code { "feedmill doctor" } " looks closer" } }
+        div.head { div { h1 { "Health" } } span.dim { code { "feedmill doctor" } " and " code { "feedmill xinfo" } " look closer" } }
         @if !health.stopped.is_empty() { section.panel.problem { "Stopped in this process: " (health.stopped.join(", ")) } }
+        @if !health.findings.is_empty() {
+            section.panel.flush {
+                h2 { "Queues" }
+                div.scroll {
+                    table.fold {
+                        thead { tr { th scope="col" { "Queue" } th scope="col" { "What was found" } th scope="col" { "What mends it" } } }
+                        tbody {
+                            @for (queue, finding) in &health.findings {
+                                tr {
+                                    td { a href=(page.queue_url(queue)) { (queue) } }
+                                    td.wide.(if finding.status == Status::Error { "bad" } else { "" }) { (finding.verdict) }
+                                    td.note { code { (finding.fix) } }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
         div.grid {
             section.panel {
                 h2 { "Redis" }
                 @match &health.redis {
                     Err(error) => p.bad { (error) },
                     Ok(facts) => {
-                        @for warning in &facts.warnings { p.warn { (warning) } }
+                        (checks_list(&facts.checks))
                         dl.about {
                             dt { "Address" } dd { (facts.address) }
                             dt { "Round trip" } dd { (format!("{:.1} ms", facts.ping.as_secs_f64() * 1000.0)) }
@@ -745,7 +777,8 @@ pub(super) async fn health(page: Page) -> Result<Response, ApiError> {
                 h2 { "MongoDB" }
                 @match &health.mongodb {
                     Err(error) => p.bad { (error) },
-                    Ok(facts) => {
+                    Ok((facts, checks)) => {
+                        (checks_list(checks))
                         dl.about {
                             dt { "Version" } dd { (facts.version) }
                             dt { "Round trip" } dd { (format!("{:.1} ms", facts.ping.as_secs_f64() * 1000.0)) }
