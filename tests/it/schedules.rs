@@ -401,11 +401,12 @@ async fn a_scheduled_fetch_that_is_answered_304_costs_little() {
     rounds(&server, &names, 2).await;
     let (before, cpu) = (server.asked().len(), cpu_so_far(up.pid()));
     eventually("many fetches", PATIENCE, async || (server.asked().len() >= before + FETCHES).then_some(())).await;
-    // All that the process did meanwhile: slots, fetches, and turns without work. A debug build stays below it too.
+    // All that the process did meanwhile: slots, fetches, and turns without work. A debug build may take twice as long.
     let (cpu, asked) = (cpu_so_far(up.pid()).saturating_sub(cpu), server.asked().split_off(before));
     assert!(asked.iter().all(|asked| asked.status == 304), "{asked:?}");
     let each = cpu / asked.len() as u32;
-    assert!(each < Duration::from_millis(2), "{each:?} of CPU a fetch, {} fetches", asked.len());
+    let limit = Duration::from_millis(if cfg!(debug_assertions) { 4 } else { 2 });
+    assert!(each < limit, "{each:?} of CPU a fetch, {} fetches", asked.len());
 }
 
 /// Calls of all commands, those within scripts included.
