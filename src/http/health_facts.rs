@@ -15,6 +15,8 @@ use crate::store::look::StoreFacts;
 
 /// How old it may be.
 const AGE: Duration = Duration::from_secs(5);
+/// How old findings in the queues may be: to look costs a fraction of a second with a million jobs.
+const FINDINGS_AGE: Duration = Duration::from_secs(30);
 
 /// What was found; an error where a server did not answer.
 #[derive(Clone, Debug)]
@@ -83,16 +85,20 @@ fn is_ok(checks: &[Check]) -> bool {
 
 /// Looks at a part of each queue, so that a page is not long in coming.
 async fn findings(app: &App) -> Vec<(String, Finding)> {
-    const LOOKED_AT_MAX: usize = 1000;
-    let mut findings = Vec::new();
-    for (queue, options) in [&app.queues.import, &app.queues.fetch].into_iter().zip(app.options.inspect) {
-        let options = InspectOptions { entries_max: LOOKED_AT_MAX, guards_max: LOOKED_AT_MAX, ..options };
-        match queue.inspect(options).await {
-            Ok(found) => findings.extend(found.findings.into_iter().map(|one| (queue.name().to_owned(), one))),
-            Err(error) => tracing::debug!(error = %chain(&error), "{} cannot be inspected", queue.name()),
+    const LOOKED_AT_MAX: usize = 256;
+    let load = async {
+        let mut findings = Vec::new();
+        for (queue, options) in [&app.queues.import, &app.queues.fetch].into_iter().zip(app.options.inspect) {
+            let options = InspectOptions { entries_max: LOOKED_AT_MAX, guards_max: LOOKED_AT_MAX, ..options };
+            match queue.inspect(options).await {
+                Ok(found) => findings.extend(found.findings.into_iter().map(|one| (queue.name().to_owned(), one))),
+                Err(error) => tracing::debug!(error = %chain(&error), "{} cannot be inspected", queue.name()),
+            }
         }
-    }
-    findings
+        Ok(findings)
+    };
+    let found = Box::pin(app.shared.get("findings", FINDINGS_AGE, load)).await;
+    found.map_or_else(|_| Vec::new(), |found| (*found).clone())
 }
 
 impl Health {

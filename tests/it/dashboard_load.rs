@@ -2,6 +2,7 @@
 //! of the figures in docs/http.md, and FEEDMILL_LOAD_SECONDS for how long.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
@@ -58,7 +59,12 @@ async fn commands(redis: &OwnRedis) -> u64 {
 }
 
 /// So many viewers look at one page after the other for a while: how long each took, and commands of Redis per second.
-async fn look(served: &Arc<Served>, redis: &OwnRedis, viewers: usize, span: Duration) -> (Vec<Duration>, f64) {
+async fn look(
+    served: &Arc<Served>,
+    redis: &OwnRedis,
+    viewers: usize,
+    span: Duration,
+) -> (Vec<(Duration, &'static str)>, f64) {
     const PAGES: [&str; 9] = [
         "",
         "/queue/job_import_queue?state=waiting",
@@ -80,7 +86,7 @@ async fn look(served: &Arc<Served>, redis: &OwnRedis, viewers: usize, span: Dura
                     let page = PAGES[at % PAGES.len()];
                     let asked = Instant::now();
                     let answer = served.get(&format!("/admin/queues{page}")).await;
-                    took.lock().unwrap().push(asked.elapsed());
+                    took.lock().unwrap().push((asked.elapsed(), page));
                     assert_eq!(answer.status, 200, "{page}");
                     at += 1;
                     // A quick reader.
@@ -114,7 +120,15 @@ async fn many_viewers_of_many_jobs_wait_little_and_cost_redis_no_more_than_few()
     let (_, idle) = look(&served, &redis, 0, Duration::from_secs(1)).await;
     let (_, of_few) = look(&served, &redis, VIEWERS / 2, span).await;
     let (took, of_many) = look(&served, &redis, VIEWERS, span).await;
-    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
+    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].0;
+    let of_page = |page: &str| {
+        let of_page: Vec<Duration> = took.iter().filter(|(_, of)| *of == page).map(|(took, _)| *took).collect();
+        of_page[((of_page.len() - 1) as f64 * 0.99) as usize]
+    };
+    for page in took.iter().map(|(_, page)| *page).collect::<BTreeSet<_>>() {
+        println!("p99 {:?} of /admin/queues{page}", of_page(page));
+        assert!(of_page(page) < Duration::from_millis(200), "{page}");
+    }
     println!(
         "{waiting} waiting, {dead} dead, {VIEWERS} viewers: {} pages, p50 {:?}, p99 {:?}, max {:?}; commands of Redis a \
          second: {of_many:.0}, with half as many viewers {of_few:.0}, with none {idle:.0}",
