@@ -325,7 +325,8 @@ end
 -- XDEL looks for each entry from the front of its node, among those that were deleted there. So what ends at the front of the
 -- stream, which is most of it, goes with one XTRIM. Nothing else stands there: when all of these were pending, everything
 -- in front of them was delivered, and of that, what is not pending was deleted in the call that acknowledged it. Only an entry
--- that another client acknowledged can still be there; it goes too, and its job is enqueued again when its feed shows it.
+-- that another client acknowledged, or moved the group past, can still be there. It goes too: its job keeps its guard, so that
+-- `xinfo --fix` puts it back or its feed enqueues it again; a plain producer's that nobody adopted yet has no guard, and is lost.
 local function drop_entries(stream, entries)
   if #entries == 0 then return end
   local n_pending = redis.call('XACK', stream, GROUP, unpack(entries))
