@@ -28,6 +28,7 @@ pub mod scripts;
 pub mod server;
 // the road of a job
 pub mod enqueue;
+pub mod look_up;
 pub mod read;
 pub mod settle;
 // the failure roads

@@ -1,12 +1,13 @@
 //! Reads: from waiting to active, at one consumer.
 //!
 //! ```text
-//!   stream ──XREADGROUP──▶ entries ──MGET──▶ deliveries
-//!                             │ plain producer's json ──adopt──▶ waiting
-//!                             └ unreadable, payload lost ──▶ dead letter
+//!   stream ──XREADGROUP──▶ Delivered ──look_up (MGET)──▶ deliveries
+//!                                        │ plain producer's json ──adopt──▶ waiting
+//!                                        └ unreadable, payload lost ──▶ dead letter
 //! ```
 //!
-//! A [`Reader`] owns the connection it blocks on. *Cancel safety:* none: dropping a read does not take the command back,
+//! A [`Reader`] owns the connection it blocks on. Whoever is in a hurry reads on while what was delivered is looked up
+//! ([`Reader::deliver`], [`Delivered::look_up`]); [`Reader::read`] is one after the other. *Cancel safety:* none: dropping a read does not take the command back,
 //! and what Redis delivers to it would be pending for nobody until it is claimed. Use [`Unblocker`] to end a read early.
 //!
 //! *Crash:* what was delivered stays pending for this consumer and is claimed after `lock_duration`.
@@ -21,6 +22,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::limits::{Gate, Taken};
+use super::look_up::Delivered;
 use super::scripts;
 use super::{GROUP, Queue, QueueError, millis};
 use crate::job::head::HEAD_BYTES;
@@ -28,9 +30,6 @@ use crate::job::{EntryId, Envelope, Job, JobId, Place, Version};
 
 /// Longest time that a read blocks: bounds how long a dead connection goes unnoticed.
 pub const BLOCK_MAX: Duration = Duration::from_secs(5);
-
-/// Keys of one MGET: a command that answers with many large jobs would block Redis for long.
-const KEYS_PER_MGET: usize = 32;
 
 /// Once the oldest plain job has waited so long, jobs with a priority get no more than half of what is handed out.
 const AGEING: Duration = Duration::from_secs(10);
@@ -231,18 +230,30 @@ impl Queue {
 }
 
 impl Reader {
-    /// Reads up to `count` entries; with `block`, waits up to that long for the first one (at most [`BLOCK_MAX`]).
-    ///
-    /// A missing group is created and read from its beginning.
+    /// Reads up to `count` entries and looks up their jobs; with `block`, waits up to that long for the first one (at most
+    /// [`BLOCK_MAX`]).
     ///
     /// # Errors
     /// [`QueueError`]; the connection is made anew by the next call.
     pub async fn read(&mut self, count: usize, block: Option<Duration>) -> Result<ReadReply, QueueError> {
-        let reply = match self.try_read(count, block).await {
+        let delivered = self.deliver(count, block).await?;
+        let (woken, held_up) = (delivered.woken, delivered.held_up);
+        Ok(ReadReply { entries: delivered.look_up().await?, woken, held_up })
+    }
+
+    /// The first half of [`Reader::read`]: from here on the entries are pending for this consumer.
+    ///
+    /// What was delivered is looked up on the same connection, so nothing that blocks may follow before that has ended. A
+    /// missing group is created and read from its beginning.
+    ///
+    /// # Errors
+    /// [`QueueError`]; the connection is made anew by the next call.
+    pub async fn deliver(&mut self, count: usize, block: Option<Duration>) -> Result<Delivered, QueueError> {
+        let reply = match self.try_deliver(count, block).await {
             Err(error) if error.is_group_lost() => {
                 tracing::warn!(queue = %self.queue.name(), "the consumer group was lost; creating it from the beginning");
                 self.queue.ensure_group().await?;
-                self.try_read(count, block).await
+                self.try_deliver(count, block).await
             }
             reply => reply,
         };
@@ -258,36 +269,36 @@ impl Reader {
         Unblocker { queue: self.queue.clone(), ends: self.ends.clone() }
     }
 
-    async fn try_read(&mut self, count: usize, block: Option<Duration>) -> Result<ReadReply, QueueError> {
-        let mut read = ReadReply::default();
+    async fn try_deliver(&mut self, count: usize, block: Option<Duration>) -> Result<Delivered, QueueError> {
+        let connection = self.connected().await?.clone();
+        let mut delivered = Delivered::nothing(self.queue.clone(), connection);
         if self.takes_first {
             let taken = self.take(count).await?;
             let is_limited = self.last_wake.is_some();
-            let n_taken = taken.prioritized.len() + taken.plain.len();
-            self.takes_first = is_limited || n_taken == count;
-            read.woken = taken.woken;
-            self.add_jobs(&mut read, Place::Prioritized, taken.prioritized).await?;
-            self.add_jobs(&mut read, Place::Stream, taken.plain).await?;
-            if n_taken == count || (is_limited && n_taken > 0) {
-                return Ok(read);
+            self.takes_first = is_limited || taken.prioritized.len() + taken.plain.len() == count;
+            delivered.woken = taken.woken;
+            delivered.add(Place::Prioritized, taken.prioritized);
+            delivered.add(Place::Stream, taken.plain);
+            if delivered.len() == count || (is_limited && !delivered.is_empty()) {
+                return Ok(delivered);
             }
             if is_limited {
-                read.held_up = taken.wait.is_some();
+                delivered.held_up = taken.wait.is_some();
                 // Who is told that something is due promotes it before it waits.
-                if let Some(block) = block.filter(|_| !read.woken) {
+                if let Some(block) = block.filter(|_| !delivered.woken) {
                     self.wait_for_limits(block.min(BLOCK_MAX), taken.gate, taken.wait, &taken.last_added).await?;
                 }
-                return Ok(read);
+                return Ok(delivered);
             }
         }
-        let block = block.filter(|_| read.entries.is_empty());
-        let rest = count - read.entries.len();
-        let raw = self.read_plainly(&mut read, rest, block).await?;
+        let block = block.filter(|_| delivered.is_empty());
+        let rest = count - delivered.len();
+        let raw = self.read_plainly(&mut delivered.woken, rest, block).await?;
         // What came to nothing after a wait may have been held back from plain reads: by limits that were set meanwhile, or
         // because it has a priority and whoever was woken for it died.
-        self.takes_first |= read.woken || (block.is_some() && raw.is_empty());
-        self.add_jobs(&mut read, Place::Stream, raw).await?;
-        Ok(read)
+        self.takes_first |= delivered.woken || (block.is_some() && raw.is_empty());
+        delivered.add(Place::Stream, raw);
+        Ok(delivered)
     }
 
     /// Takes what a plain read does not bring. What is parked on the way, because its group is held up, is passed over.
@@ -352,7 +363,7 @@ impl Reader {
     /// XREADGROUP on the work stream and the wake stream.
     async fn read_plainly(
         &mut self,
-        read: &mut ReadReply,
+        woken: &mut bool,
         count: usize,
         block: Option<Duration>,
     ) -> Result<Vec<RawEntry>, QueueError> {
@@ -373,7 +384,7 @@ impl Reader {
             if stream != keys.wake().as_bytes() {
                 raw = entries;
             } else if !entries.is_empty() {
-                read.woken = true;
+                *woken = true;
                 let mut ack = redis::cmd("XACK");
                 ack.arg(keys.wake()).arg(GROUP);
                 for (entry, _) in entries {
@@ -384,67 +395,6 @@ impl Reader {
             }
         }
         Ok(raw)
-    }
-
-    /// Reads the keys of the jobs that these entries name, and adds what comes of each.
-    async fn add_jobs(&mut self, read: &mut ReadReply, lane: Place, raw: Vec<RawEntry>) -> Result<(), QueueError> {
-        if raw.is_empty() {
-            return Ok(());
-        }
-        let prefix = self.queue.keys().job_prefix().as_bytes();
-        let wanted: Vec<Vec<u8>> =
-            raw.iter().filter_map(|(_, fields)| Some([prefix, field(fields, b"id")?].concat())).collect();
-        let mut pipeline = redis::pipe();
-        for piece in wanted.chunks(KEYS_PER_MGET) {
-            pipeline.cmd("MGET").arg(piece);
-        }
-        let values: Vec<Vec<Option<Vec<u8>>>> = if wanted.is_empty() {
-            Vec::new()
-        } else {
-            let failed = |cause| QueueError::from_redis("MGET", cause);
-            pipeline.query_async(self.connected().await?).await.map_err(failed)?
-        };
-        let mut values = values.into_iter().flatten();
-        read.entries.extend(raw.into_iter().map(|(entry, fields)| {
-            let value = field(&fields, b"id").is_some().then(|| values.next().flatten()).flatten();
-            self.entry(lane, entry, fields, value)
-        }));
-        Ok(())
-    }
-
-    /// Judges one entry, with the value of the key of the job it names.
-    #[expect(clippy::unused_self, reason = "reads as a step of the reader")]
-    fn entry(&self, lane: Place, entry: EntryId, mut fields: Fields, value: Option<Vec<u8>>) -> Entry {
-        let unreadable = |id: Option<JobId>, reason: String, raw: Vec<u8>| {
-            Entry::Unreadable(UnreadableEntry { lane, entry, id, reason, raw })
-        };
-        let Some(id) = field(&fields, b"id") else {
-            if let Some(at) = fields.iter().position(|(name, _)| name == b"json") {
-                let added = field(&fields, b"added").and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
-                let json = fields.swap_remove(at).1;
-                return Entry::Plain(PlainEntry { entry, added: added.unwrap_or(entry), json });
-            }
-            let raw = rmp_serde::to_vec(&fields).unwrap_or_default();
-            return unreadable(None, "an entry with neither an id nor json".to_owned(), raw);
-        };
-        let id = match JobId::new(id) {
-            Ok(id) => id,
-            Err(error) => return unreadable(None, error.to_string(), id.to_vec()),
-        };
-        let Some(value) = value else {
-            return unreadable(Some(id), "payload lost".to_owned(), Vec::new());
-        };
-        match Job::decode(id.clone(), value) {
-            Ok(job) if job.head.place == lane && job.head.entry == Some(entry) => {
-                let lease = Lease { id, lane, entry, version: job.head.version };
-                Entry::Job(Box::new(Delivery { job, lease, cancelled: CancellationToken::new() }))
-            }
-            Ok(_) => unreadable(Some(id), "the job stands elsewhere".to_owned(), Vec::new()),
-            Err(error) => {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-                unreadable(Some(id), format!("{error}{cause}"), Vec::new())
-            }
-        }
     }
 }
 
@@ -472,7 +422,7 @@ pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 pub(super) type RawEntry = (EntryId, Fields);
 pub(super) type Stream = (Vec<u8>, Vec<RawEntry>);
 
-fn field<'a>(fields: &'a Fields, name: &[u8]) -> Option<&'a [u8]> {
+pub(super) fn field<'a>(fields: &'a Fields, name: &[u8]) -> Option<&'a [u8]> {
     fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_slice())
 }
 

@@ -1,52 +1,43 @@
 //! The dispatcher: reads while there is room, fills the buffer, and starts flights.
 //!
 //! ```text
-//!   Reading (a task of its own: a read is never dropped) ⇄ Dispatcher ──batch──▶ flight, at most `concurrency` at once
+//!   Reading ──entries──▶ LookUps ──jobs──▶ Dispatcher: buffer ──batch──▶ flight, at most `concurrency` at once
 //! ```
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::buffer::Buffer;
 use super::flight::{Gate, fly};
 use super::odd_entries::{self, OddEntry};
+use super::reading::{LookUps, READ_PAUSE, Reading, UNBLOCK_INTERVAL};
 use super::settler::{Endings, Settler};
 use super::{Handler, Parts};
 use crate::error::chain;
-use crate::queue::read::{BLOCK_MAX, Entry, ReadReply, Unblocker};
+use crate::queue::QueueError;
+use crate::queue::look_up::Delivered;
+use crate::queue::read::{BLOCK_MAX, Entry};
 use crate::queue::scripts::JOBS_PER_CALL_MAX;
-use crate::queue::{Queue, QueueError};
-
-/// Pause after a failed read, before the connection is made anew.
-const READ_PAUSE: Duration = Duration::from_millis(500);
-/// How often a blocked read is asked to end while nothing is to be read: the first request may come just before it blocks.
-const UNBLOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long a busy worker waits, after a read, for the next one to be worth its call: a read or a settle costs Redis little
 /// more for many jobs than for one.
 const GATHER_TIME: Duration = Duration::from_millis(1);
 /// Part of the slots that must be free for a read that does not wait.
 const GATHERED_PART: usize = 4;
+/// Reads whose jobs may be looked up at once: while one is, Redis carries out the next.
+const LOOK_UPS_MAX: usize = 2;
+/// Jobs of one read. What is being looked up is as much as one call may carry, since nobody knows yet how large it is.
+const READ_JOBS_MAX: usize = JOBS_PER_CALL_MAX / LOOK_UPS_MAX;
 /// Jobs of the first read.
 const FIRST_READ_JOBS: usize = 64;
 /// Reads whose entries may still be adopted or buried while more is read: they hold no room of the buffer.
 const ODD_READS_MAX: usize = 4;
 /// How long the end of a worker waits, beyond `shutdown_timeout`, for Redis to take the last settles.
 const LAST_SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the end of a worker waits for a read that is asked to end.
-const LAST_READ_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// What the dispatcher asks of the reading task.
-struct ReadRequest {
-    count: usize,
-    block: Option<Duration>,
-}
 
 /// A worker that ended, or was dropped, has nothing in hand.
 struct AtRestWhenDropped(Arc<Parts>);
@@ -57,20 +48,10 @@ impl Drop for AtRestWhenDropped {
     }
 }
 
-/// The reading task's ends.
-struct Reading {
-    requests: mpsc::Sender<ReadRequest>,
-    replies: mpsc::Receiver<(usize, Result<ReadReply, QueueError>)>,
-    unblocker: Unblocker,
-    /// A read is under way.
-    is_busy: bool,
-    /// Dropped with a worker that is dropped: the connection goes, and Redis delivers nothing more to nobody.
-    _task: AbortOnDropHandle<()>,
-}
-
 pub(super) struct Dispatcher<H> {
     parts: Arc<Parts>,
     handler: Arc<H>,
+    look_ups: LookUps,
     buffer: Buffer,
     flights: JoinSet<()>,
     gate: Gate,
@@ -92,6 +73,7 @@ impl<H: Handler> Dispatcher<H> {
         Self {
             parts,
             handler,
+            look_ups: LookUps::default(),
             buffer,
             flights: JoinSet::new(),
             gate: Gate::open(),
@@ -104,7 +86,7 @@ impl<H: Handler> Dispatcher<H> {
 
     /// Runs until `shutdown`, and then until nothing is held or `shutdown_timeout` is over.
     pub(super) async fn run(mut self, shutdown: &CancellationToken) {
-        let mut reading = Reading::spawn(self.parts.queue.clone(), &self.parts.consumer.name);
+        let mut reading = Reading::spawn(&self.parts.queue, &self.parts.consumer.name);
         let settler = Settler::spawn(&self.parts);
         let endings = settler.endings();
         let mut gate_changes = self.gate.changes();
@@ -115,7 +97,11 @@ impl<H: Handler> Dispatcher<H> {
             let is_ending = deadline.is_some();
             let reads = !is_ending && !self.parts.control.wanted().is_paused;
             self.start_flights(&endings, !reads);
-            let has_none = !reading.is_busy && self.buffer.is_empty() && self.flights.is_empty() && self.odd.is_empty();
+            let has_none = !reading.is_busy
+                && self.look_ups.is_empty()
+                && self.buffer.is_empty()
+                && self.flights.is_empty()
+                && self.odd.is_empty();
             self.parts.control.set_at_rest(has_none && !reads && self.parts.leases.totals().0 == 0);
             if reads {
                 self.request_read(&mut reading).await;
@@ -141,7 +127,7 @@ impl<H: Handler> Dispatcher<H> {
                     );
                     self.flights.shutdown().await;
                     self.odd.shutdown().await;
-                    reading.end(&self.parts).await;
+                    reading.end(&self.parts, self.look_ups).await;
                     drop(endings);
                     let _ = timeout(LAST_SETTLE_TIMEOUT, settler.end()).await;
                     return;
@@ -152,12 +138,13 @@ impl<H: Handler> Dispatcher<H> {
                 read = reading.replies.recv(), if reading.is_busy => {
                     reading.is_busy = false;
                     if let Some((count, reply)) = read {
-                        self.take_in(count, reply);
+                        self.look_up(count, reply);
                     } else {
                         tracing::error!(queue = %self.parts.queue.name(), "the reading task panicked and is started anew");
-                        reading = Reading::spawn(self.parts.queue.clone(), &self.parts.consumer.name);
+                        reading = Reading::spawn(&self.parts.queue, &self.parts.consumer.name);
                     }
                 }
+                looked_up = self.look_ups.next(), if !self.look_ups.is_empty() => self.take_in(looked_up),
                 Some(flown) = self.flights.join_next(), if !self.flights.is_empty() => {
                     landed(flown);
                     // Under load many land at once.
@@ -186,7 +173,7 @@ impl<H: Handler> Dispatcher<H> {
     /// Starts what is due, as far as slots are free. Nothing more comes when the worker ends, or is paused.
     fn start_flights(&mut self, endings: &Endings, nothing_comes: bool) {
         while self.flights.len() < self.concurrency() {
-            let no_more = nothing_comes || self.is_drained || self.room() == 0;
+            let no_more = self.look_ups.is_empty() && (nothing_comes || self.is_drained || self.room() == 0);
             let Some(mut batch) = self.buffer.take_due(Instant::now(), no_more) else {
                 return;
             };
@@ -205,40 +192,49 @@ impl<H: Handler> Dispatcher<H> {
         let (jobs, settling, bytes) = self.parts.leases.loads();
         let free_bytes = options.buffer_bytes.saturating_sub(bytes);
         let fitting = if free_bytes == 0 { 0 } else { free_bytes.div_ceil(self.job_bytes.max(1)) };
-        let held_max = self.concurrency() * options.batch_size;
+        let held_max = self.slots();
         // What is through and waits for Redis takes no slot, but must not pile up either.
-        if settling >= held_max { 0 } else { held_max.saturating_sub(jobs).min(fitting) }
+        if settling >= held_max {
+            return 0;
+        }
+        held_max.saturating_sub(jobs).min(fitting).saturating_sub(self.look_ups.jobs())
+    }
+
+    /// How many jobs a worker may hold, as far as it knows nothing of their sizes.
+    fn slots(&self) -> usize {
+        self.concurrency() * self.parts.options.batch_size
     }
 
     /// Whether so few slots are free, so soon after the last read, that it is better to wait for more.
     fn is_gathering(&self) -> bool {
-        let slots = self.concurrency() * self.parts.options.batch_size;
         let room = self.room();
-        0 < room && room < (slots / GATHERED_PART).min(JOBS_PER_CALL_MAX) && self.read_at.elapsed() < GATHER_TIME
+        0 < room && room < (self.slots() / GATHERED_PART).min(JOBS_PER_CALL_MAX) && self.read_at.elapsed() < GATHER_TIME
     }
 
     async fn request_read(&mut self, reading: &mut Reading) {
-        let room = self.room().min(JOBS_PER_CALL_MAX);
+        // No read takes all slots: one that did would leave none for the next, which Redis is to carry out meanwhile.
+        let count = self.room().min(self.slots().div_ceil(LOOK_UPS_MAX)).min(READ_JOBS_MAX);
         if reading.is_busy
-            || room == 0
+            || self.look_ups.len() >= LOOK_UPS_MAX
+            || count == 0
             || self.is_gathering()
             || !self.gate.is_open()
             || self.odd.len() >= ODD_READS_MAX
         {
             return;
         }
-        // With jobs in the buffer a read does not wait: if nothing more is there, they are flushed.
-        let block = self.buffer.is_empty().then_some(BLOCK_MAX);
+        // With jobs in the buffer, or on their way to it, a read does not wait: if nothing more is there, they are flushed.
+        let block = (self.buffer.is_empty() && self.look_ups.is_empty()).then_some(BLOCK_MAX);
         if block.is_none() && self.is_drained {
             return; // the buffer waits for a slot; reading goes on when it is empty
         }
-        reading.is_busy = reading.requests.send(ReadRequest { count: room, block }).await.is_ok();
+        reading.request(count, block).await;
     }
 
-    fn take_in(&mut self, asked: usize, reply: Result<ReadReply, QueueError>) {
+    fn look_up(&mut self, asked: usize, reply: Result<Delivered, QueueError>) {
         self.read_at = Instant::now();
-        let read = match reply {
-            Ok(read) => read,
+        let delivered = match reply {
+            Ok(delivered) => delivered,
             Err(error) => {
                 tracing::warn!(
                     queue = %self.parts.queue.name(), error = %chain(&error),
@@ -248,16 +244,22 @@ impl<H: Handler> Dispatcher<H> {
                 return;
             }
         };
-        if read.held_up {
+        if delivered.held_up {
             self.parts.metrics.held_up.increment(1);
         }
-        if read.woken {
+        if delivered.woken {
             self.parts.due_earlier.notify_one();
         }
-        self.is_drained = read.entries.len() < asked;
+        self.is_drained = delivered.len() < asked;
+        if !delivered.is_empty() {
+            self.look_ups.start(&self.parts.queue, delivered);
+        }
+    }
+
+    fn take_in(&mut self, looked_up: Vec<Entry>) {
         let now = Instant::now();
         let (mut odd, mut largest) = (Vec::new(), 0);
-        for entry in read.entries {
+        for entry in looked_up {
             match entry {
                 Entry::Job(delivery) => {
                     largest = largest.max(delivery.job.size_bytes());
@@ -280,72 +282,11 @@ impl<H: Handler> Dispatcher<H> {
     }
 }
 
-impl Reading {
-    /// Reads on a task of its own, one request at a time, until the dispatcher is gone.
-    fn spawn(queue: Queue, consumer: &str) -> Self {
-        let mut reader = queue.reader(consumer);
-        let unblocker = reader.unblocker();
-        let (requests, mut requested) = mpsc::channel::<ReadRequest>(1);
-        let (answers, replies) = mpsc::channel(1);
-        let task = tokio::spawn(async move {
-            while let Some(request) = requested.recv().await {
-                let reply = reader.read(request.count, request.block).await;
-                match &reply {
-                    // before anybody works on them, so that the events of a job stand in order
-                    Ok(read) if queue.tells_all() => tell_active(&queue, read).await,
-                    Ok(_) => {}
-                    Err(_) => sleep(READ_PAUSE).await,
-                }
-                if answers.send((request.count, reply)).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Self { requests, replies, unblocker, is_busy: false, _task: AbortOnDropHandle::new(task) }
-    }
-
-    /// Asks a blocked read to end, on a task of its own: a Redis that hangs must not hang us.
-    fn unblock(&self) {
-        let unblocker = self.unblocker.clone();
-        tokio::spawn(async move { timeout(LAST_READ_TIMEOUT, unblocker.unblock()).await });
-    }
-
-    /// Ends a read that is under way. What it still brings counts as held, and so is given back.
-    async fn end(mut self, parts: &Parts) {
-        let ending = async {
-            while self.is_busy {
-                self.unblock();
-                if let Ok(reply) = timeout(UNBLOCK_INTERVAL, self.replies.recv()).await {
-                    self.is_busy = false;
-                    for entry in reply.and_then(|(_, reply)| reply.ok()).unwrap_or_default().entries {
-                        if let Entry::Job(delivery) = entry {
-                            parts.leases.add(&delivery);
-                        }
-                    }
-                }
-            }
-        };
-        // One that does not end leaves its entries pending; they are claimed.
-        let _ = timeout(LAST_READ_TIMEOUT, ending).await;
-    }
-}
-
 fn landed(flown: Result<(), JoinError>) {
     if let Err(error) = flown
         && error.is_panic()
     {
         tracing::error!(%error, "a flight panicked; its jobs are claimed after lock_duration");
-    }
-}
-
-/// Writes the events of jobs that were read, in one go. An event that is lost is no reason to hold up its job.
-async fn tell_active(queue: &Queue, read: &ReadReply) {
-    let jobs = read.entries.iter().filter_map(|entry| match entry {
-        Entry::Job(delivery) => Some(&delivery.job.id),
-        Entry::Plain(_) | Entry::Unreadable(_) => None,
-    });
-    if let Err(error) = queue.tell_active(jobs).await {
-        tracing::warn!(queue = %queue.name(), error = %chain(&error), "the events of jobs that start were not written");
     }
 }
 

@@ -22,6 +22,7 @@ mod flight;
 mod handler;
 mod leases;
 mod odd_entries;
+mod reading;
 pub mod schedule_loop;
 mod settle;
 mod settler;

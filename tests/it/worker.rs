@@ -23,7 +23,8 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::support::{
     audit::assert_sound,
-    jobs::{Fetch, add, add_many, add_version, connection, id, queue, read_one},
+    jobs::{Fetch, add, add_many, add_version, connection, id, queue, queue_at, queue_under, read_one},
+    servers::OwnRedis,
     wait::until,
     workers::{Running, batches, each, options, outage, quick_claims},
 };
@@ -477,6 +478,55 @@ async fn a_worker_holds_no_more_jobs_than_its_slots_take() {
     assert_eq!(seen.all().iter().sum::<usize>(), 50);
     assert!(seen.all().iter().all(|size| *size <= 5), "{:?}", seen.all());
     assert_sound(&queue).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_reads_ahead_takes_no_more_than_its_slots_and_fills_them() {
+    for concurrency in [1, 3, 100, 600] {
+        let queue = queue().await;
+        add_many(&queue, "job", 1000).await;
+        let (worker, seen, go_on) = held_batches(&queue, WorkerOptions { concurrency, ..options() });
+        until(DEADLINE, async || seen.len() == concurrency).await;
+        assert_eq!(queue.counts().await.unwrap().active, concurrency as u64);
+        go_on.add_permits(1000);
+        idle(&queue).await;
+        worker.stop().await;
+        assert_eq!(seen.len(), 1000);
+        assert_sound(&queue).await;
+    }
+}
+
+#[tokio::test]
+async fn jobs_that_cannot_be_looked_up_stay_pending_are_not_taken_in_masses_and_are_done_later() {
+    let redis = OwnRedis::start(&[]);
+    let admin = queue_at(&redis.url()).await;
+    let allow = async |rule: &str| {
+        let mut acl = redis::cmd("ACL");
+        acl.arg(&["SETUSER", "worker", "on", ">secret", "~*", "+@all", rule]);
+        acl.query_async::<()>(&mut connection(&admin).await).await.unwrap();
+    };
+    allow("-mget").await;
+    let url = redis.url().replace("redis://", "redis://worker:secret@");
+    let queue = queue_under(&url, admin.redis().prefix()).await;
+    add_many(&queue, "job", 200).await;
+    let since = Instant::now();
+    let worker = each(&queue, quick_claims(Duration::from_millis(100)), |_| async { Ok(Outcome::Done) });
+    until(DEADLINE, async || rejected(&admin, "mget").await >= 3).await;
+    assert!(since.elapsed() >= Duration::from_millis(500), "it reads on at once: {:?}", since.elapsed());
+    allow("+mget").await;
+    idle(&queue).await;
+    worker.stop().await;
+    assert_eq!(queue.counts().await.unwrap().totals["completed"], 200);
+    assert_sound(&queue).await;
+}
+
+/// How often Redis refused this command.
+async fn rejected(queue: &Queue, command: &str) -> u64 {
+    let mut info = redis::cmd("INFO");
+    let text: String = info.arg("commandstats").query_async(&mut connection(queue).await).await.unwrap();
+    let line = text.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:")));
+    let calls = line.and_then(|line| line.split("rejected_calls=").nth(1)?.split(',').next());
+    calls.map_or(0, |calls| calls.parse().unwrap())
 }
 
 #[tokio::test]
