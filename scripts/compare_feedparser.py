@@ -117,7 +117,7 @@ def agrees(field, ours, theirs, entry):
     if field == "categories":
         return set(a) == set(b)
     if field == "enclosures":
-        return not b and a == [media.get("url") for media in entry.get("media_content", []) if media.get("url")]
+        return not b and a == [html.unescape(media["url"]) for media in entry.get("media_content", []) if media.get("url")]
     return False
 
 
