@@ -86,7 +86,8 @@ fn rfc_822(text: &str) -> Option<Timestamp> {
     };
     let time = rest.iter().find(|word| word.contains(':') && word.starts_with(|c: char| c.is_ascii_digit()));
     let half = rest.iter().find_map(|word| half_of_day(word));
-    let is_other = |word: &&str| word != year_word && Some(word) != time && half_of_day(word).is_none() && *word != "at";
+    let is_other =
+        |word: &&str| word != year_word && Some(word) != time && half_of_day(word).is_none() && *word != "at";
     let zone = rest.iter().copied().find(is_other);
     instant((year, month, day), time.unwrap_or(&""), half, zone.unwrap_or(""))
 }

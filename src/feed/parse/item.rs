@@ -89,7 +89,8 @@ impl<'n, 'a, 'input> ItemReader<'n, 'a, 'input> {
                 is_taken: false,
             });
             // A content may be in a group, and no deeper.
-            if vocabulary == Vocabulary::Media && matches!((tag.name(), is_grouped), ("group", false) | ("content", _)) {
+            if vocabulary == Vocabulary::Media && matches!((tag.name(), is_grouped), ("group", false) | ("content", _))
+            {
                 self.gather(node, true);
             }
         }
@@ -208,7 +209,8 @@ impl<'n, 'a, 'input> ItemReader<'n, 'a, 'input> {
                 add(term, node.attribute("domain").or(node.attribute("scheme")).is_some());
             } else if part.is(Role::Keywords, 0) {
                 let list = markup::text(node).unwrap_or_default();
-                list.split(',').filter_map(markup::non_blank).for_each(|term| add(term, false));
+                let terms = list.split(',').filter_map(markup::non_blank);
+                terms.take(KEYWORDS_MAX).for_each(|term| add(term, false));
             }
         }
         categories
@@ -239,6 +241,9 @@ impl<'n, 'a, 'input> ItemReader<'n, 'a, 'input> {
         enclosures
     }
 }
+
+/// Keywords of one list that are read: a byte of it could become a category.
+const KEYWORDS_MAX: usize = 1000;
 
 /// Categories among which a repeated one is looked for, so that an item of nothing else takes no quadratic time.
 const CATEGORIES_COMPARED_MAX: usize = 256;

@@ -114,7 +114,8 @@ impl<'a> Namespaces<'a> {
     /// Those of the document whose root element is `root`.
     pub(super) fn of(root: Node<'a, '_>) -> Self {
         let inside = root.children().find(Node::is_element);
-        let unprefixed = |node: Node<'a, '_>| node.default_namespace().filter(|uri| node.tag_name().namespace() == Some(uri));
+        let unprefixed =
+            |node: Node<'a, '_>| node.default_namespace().filter(|uri| node.tag_name().namespace() == Some(uri));
         let own = unprefixed(root).or_else(|| unprefixed(inside?));
         let own = own.filter(|uri| recognise(uri).vocabulary == Vocabulary::Other);
         Self { own, ..Self::default() }
@@ -265,7 +266,11 @@ mod tests {
             ("<m:a xmlns:m='urn:mine'/>", Vocabulary::Other),
         ] {
             let document = Document::parse(xml).expect("is well-formed");
-            assert_eq!(Namespaces::of(document.root_element()).vocabulary(document.root_element()), vocabulary, "{xml}");
+            assert_eq!(
+                Namespaces::of(document.root_element()).vocabulary(document.root_element()),
+                vocabulary,
+                "{xml}"
+            );
         }
     }
 }

@@ -28,12 +28,25 @@ const TEXT_FIELDS: &[&str] =
 /// Fields that may hold HTML, which has elements called `title`, `link` and `source` too.
 const HTML_FIELDS: &[&str] = &["description", "summary", "content"];
 /// Fields whose names are no elements of HTML.
-const OTHER_FIELDS: &[&str] =
-    &["guid", "pubDate", "category", "comments", "enclosure", "author", "id", "updated", "published", "issued", "modified"];
+const OTHER_FIELDS: &[&str] = &[
+    "guid",
+    "pubDate",
+    "category",
+    "comments",
+    "enclosure",
+    "author",
+    "id",
+    "updated",
+    "published",
+    "issued",
+    "modified",
+];
 /// Prefixes of fields.
 const FIELD_PREFIXES: &[&str] = &["content", "dc", "dcterms", "feedburner", "itunes", "media", "slash", "wfw"];
 /// What fields are in.
 const HOLDERS: &[&str] = &["item", "entry", "channel", "feed"];
+/// How large a document may become when it is written anew. Each `&` alone becomes five bytes.
+const WRITTEN_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// What an undeclared prefix that is not a usual one is declared as, followed by itself.
 const UNDECLARED_START: &str = "undeclared:";
 
@@ -132,7 +145,8 @@ impl fmt::Display for Recovery {
 /// Takes time and memory in proportion to the text.
 ///
 /// # Errors
-/// [`ParseError::TooComplex`] when elements are nested too deep or one has too many attributes.
+/// [`ParseError::TooComplex`] when elements are nested too deep, one has too many attributes, or there is so much to mend
+/// that the document becomes larger than [`WRITTEN_MAX_BYTES`].
 pub(super) fn recover(text: &str) -> Result<Option<(String, Recovery)>, ParseError> {
     let Some(root) = root_start(text) else { return Ok(None) };
     let mut writer = Writer::new(text, root);
@@ -249,6 +263,7 @@ impl<'a> Writer<'a> {
             } else {
                 self.start_tag()?;
             }
+            guard::limit(self.out.len(), WRITTEN_MAX_BYTES, "bytes once mended")?;
         }
         Ok(())
     }
@@ -297,7 +312,8 @@ impl<'a> Writer<'a> {
     /// Writes `text`, in which references are kept or understood, and what XML does not allow is left out.
     fn escape(&mut self, text: &str, in_attribute: bool) {
         let mut rest = text;
-        loop {
+        // Over it, the caller gives up.
+        while self.out.len() <= WRITTEN_MAX_BYTES {
             let bytes = rest.as_bytes();
             let special = bytes.iter().position(|byte| matches!(byte, b'&' | b'<' | b'>' | b'"' | 0..=0x1f | 0xef));
             let Some(at) = special else {
