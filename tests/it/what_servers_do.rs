@@ -118,7 +118,7 @@ fn cases() -> Vec<Case> {
         case("period", feed("<sy:updatePeriod>daily</sy:updatePeriod>"), 1, 1, 200, Minutes(24 * 60)),
         case(
             "hub",
-            feed("<atom:link xmlns:atom=\"http://www.w3.org/2005/Atom\" rel=\"hub\" href=\"/hub\"/>"),
+            feed("<atom:link xmlns:atom=\"http://www.w3.org/2005/Atom\" rel=\"hub\" href=\"/websub\"/>"),
             1,
             1,
             200,
@@ -215,7 +215,7 @@ async fn each_answer_has_its_requests_its_items_and_its_next_fetch() {
         assert_again(name, &stored, slots.get(*name).copied(), *again);
         let moved_to = Some(server.url("/plain")).filter(|_| name.starts_with("moved"));
         assert_eq!(stored.moved_to, moved_to, "{name}");
-        assert!(server.asked_for("/hub").is_empty());
+        assert!(server.asked_for("/websub").is_empty());
         let memory = scheduler.import_queue.feed_memory(name).await.unwrap();
         assert_eq!((memory.consecutive_failures, memory.last_error), (stored.consecutive_failures, stored.last_error));
     }

@@ -349,7 +349,7 @@ impl Fetcher {
             // All came that was sent, and does not unpack to its end: the next fetch would get no more.
             let read = async {
                 match response.chunk().await {
-                    Err(error) if error.is_decode() && body.len() > 0 => Ok(Err(())),
+                    Err(error) if error::is_of_packing(&error) && !body.is_empty() => Ok(Err(())),
                     read => read.map(Ok).map_err(|error| FetchError::body(url, error)),
                 }
             };
