@@ -89,12 +89,15 @@ fn assert_each_is_bounded(documents: impl IntoIterator<Item = (&'static str, Vec
 fn entities_do_not_blow_up() {
     let declared = |value: &str| format!("<!DOCTYPE rss [<!ENTITY a \"{value}\">]><rss><channel><item><title>");
     let end = "</title></item></channel></rss>";
-    let levels: String =
+    let levels: Vec<String> =
         (1..30).map(|n| format!("<!ENTITY a{n} \"{}\">", format!("&a{};", n - 1).repeat(10))).collect();
     assert_each_is_bounded([
         ("linear", filled(&declared(&"x".repeat(1000)), "&a;", end)),
         ("quadratic", filled(&declared(&"x".repeat(DOCUMENT_BYTES / 2)), "&a;", end)),
-        ("exponential", format!("<!DOCTYPE rss [<!ENTITY a0 \"lol\">{levels}]><rss>&a29;</rss>").into_bytes()),
+        (
+            "exponential",
+            format!("<!DOCTYPE rss [<!ENTITY a0 \"lol\">{}]><rss>&a29;</rss>", levels.concat()).into_bytes(),
+        ),
         ("short", filled(&declared("sixteen letters."), "&a;", end)),
         ("as-many-as-are-let-through", {
             let references = "&a;".repeat(999_000);
@@ -119,10 +122,10 @@ fn what_has_to_be_mended_does_not_grow_without_bound() {
 
 #[test]
 fn much_of_anything_is_read_or_refused() {
-    let attributes: String = (0..1_000_000).map(|n| format!(" a{n}=\"1\"")).collect();
+    let attributes: Vec<String> = (0..1_000_000).map(|n| format!(" a{n}=\"1\"")).collect();
     let values = format!("{{\"items\":[{{\"_a\":[{}1]}}]}}", "1,".repeat(1_990_000));
     assert_each_is_bounded([
-        ("a-million-attributes", format!("<rss{attributes}/>").into_bytes()),
+        ("a-million-attributes", format!("<rss{}/>", attributes.concat()).into_bytes()),
         ("deep", filled("<rss>", "<a>", "")),
         ("nodes", channel_of("<a/>")),
         ("items", channel_of("<item/>")),

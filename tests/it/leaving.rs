@@ -68,13 +68,11 @@ async fn an_item_whose_job_has_not_ended_leaves_when_it_has() {
     let queues = mill.queues().await;
     queues.import.pause().await.unwrap();
     let _worker = mill.worker().await;
-    let mut asked = 0;
-    for n in 0..=MISSED_MAX {
+    for n in 0..=usize::from(MISSED_MAX) {
         mill.fetch(&["a"]).await;
-        asked += 1;
         eventually("the fetch is through", PATIENCE, async || {
             let is_idle = queues.fetch.counts().await.unwrap().is_idle();
-            (is_idle && server.asked_for("/a").len() == asked).then_some(())
+            (is_idle && server.asked_for("/a").len() == n + 1).then_some(())
         })
         .await;
         server.put("/a", Page::rss(&[("1", &format!("one {n}"))]));
