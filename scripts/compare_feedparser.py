@@ -7,15 +7,19 @@ Without arguments it takes the fixtures of the tests and, where it is set, the f
 FEEDMILL (target/release/feedmill, else target/debug/feedmill). feedparser is installed from PyPI into a virtual
 environment under .feedmill/ the first time.
 
-Compared are the texts without markup and with white space collapsed, dates to the second, and everything else as it is.
+Compared are the texts without markup and with white space collapsed, dates to the second, and everything else once more
+unescaped (where a feed is not well-formed, feedparser leaves `&amp;` as it is).
 Where feedmill reads a field otherwise than feedparser on purpose, both readings count as agreement:
 
 - a summary that feedparser copies from the content is null here
 - a second summary (itunes:summary, media:description) is no content here
 - dc:date is when an item was published here, and updated there
 - an author is a name here (`mail (Name)` is Name), several are joined; an entry without one has the feed's
+- a guid that is no address of a page is no link here
+- of a feed that is cut off, the item at which that happens is not here
 - a zone by its European name (CET) is UTC there
-- of categories and enclosures, iTunes and Media RSS are extensions here
+- the files of Media RSS are enclosures here, where there is no other
+- a category that comes twice is one here; which comes first is not compared
 """
 
 import html
@@ -32,7 +36,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".feedmill" / "feedparser"
 FIELDS = ["items", "guid", "title", "link", "published", "updated", "summary", "content", "author", "categories", "enclosures"]
-NO_FEEDS = {".json", ".md", ".enc", ".py", ".txt"}
+NO_FEEDS = {".json", ".jsonfeed", ".md", ".enc", ".py", ".txt"}
 
 
 def with_feedparser():
@@ -66,32 +70,32 @@ def theirs(entry):
     """The fields as feedparser has them."""
     published = entry.get("published_parsed") or entry.get("created_parsed")
     return {
-        "guid": entry.get("id") or None,
+        "guid": html.unescape(entry.get("id") or "") or None,
         "title": plain(entry.get("title")),
-        "link": entry.get("link") or None,
+        "link": html.unescape(entry.get("link") or "") or None,
         "published": seconds(published),
         "updated": seconds(dict.get(entry, "updated_parsed")),
         "summary": plain(entry.get("summary")),
         "content": plain(entry["content"][0].value) if entry.get("content") else None,
         "author": plain((entry.get("author_detail") or {}).get("name") or entry.get("author")),
-        "categories": [tag.term for tag in entry.get("tags", []) if tag.term],
-        "enclosures": [e.get("href") for e in entry.get("enclosures", []) if e.get("href")],
+        "categories": [html.unescape(tag.term) for tag in entry.get("tags", []) if tag.term],
+        "enclosures": [html.unescape(e["href"]).strip() for e in entry.get("enclosures", []) if e.get("href")],
     }
 
 
 def ours(item):
     """The fields as feedmill has them."""
     return {
-        "guid": item["guid"],
+        "guid": html.unescape(item["guid"] or "") or None,
         "title": plain(item["title"]),
-        "link": item["link"],
+        "link": html.unescape(item["link"] or "") or None,
         "published": instant(item["published"]),
         "updated": instant(item["updated"]),
         "summary": plain(item["summary"]),
         "content": plain(item["content"]),
         "author": plain(item["author"]),
-        "categories": item["categories"],
-        "enclosures": [enclosure["url"] for enclosure in item["enclosures"]],
+        "categories": [html.unescape(category) for category in item["categories"]],
+        "enclosures": [html.unescape(enclosure["url"]) for enclosure in item["enclosures"]],
     }
 
 
@@ -100,6 +104,8 @@ def agrees(field, ours, theirs, entry):
     a, b = ours[field], theirs[field]
     if a == b:
         return True
+    if field == "link":
+        return a is None and b == theirs["guid"]
     if field == "summary":
         return a is None and b == theirs["content"]
     if field == "content":
@@ -113,11 +119,9 @@ def agrees(field, ours, theirs, entry):
         names = [plain(author.get("name") or author.get("email")) for author in entry.get("authors", []) if author]
         return b is None or a is not None and (a in names or all(name in a for name in names if name))
     if field == "categories":
-        schemes = ("http://www.itunes.com/", "http://search.yahoo.com/mrss/category_schema")
-        kept = [tag.term for tag in entry.get("tags", []) if tag.term and tag.scheme not in schemes]
-        return sorted(set(a)) == sorted(set(kept))
+        return set(a) == set(b)
     if field == "enclosures":
-        return not b and a == [media.get("url") for media in entry.get("media_content", []) if media.get("url")]
+        return not b and a == [html.unescape(media["url"]) for media in entry.get("media_content", []) if media.get("url")]
     return False
 
 
@@ -131,8 +135,10 @@ def compare(path, program, counts, shown, limit):
     if run.returncode != 0 and not there.entries:
         return
     counts["items"][1] += 1
-    counts["items"][0] += len(items) == len(there.entries)
-    if len(items) != len(there.entries):
+    is_cut_off = "cut off before its end" in run.stderr
+    is_same = len(items) == len(there.entries) - is_cut_off or len(items) == len(there.entries)
+    counts["items"][0] += is_same
+    if not is_same:
         shown.append(f"{path.name}: {len(items)} items, feedparser {len(there.entries)} {run.stderr.strip()}")
     for at, (item, entry) in enumerate(zip(items, there.entries)):
         a, b = ours(item), theirs(entry)

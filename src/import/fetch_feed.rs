@@ -292,7 +292,11 @@ impl FetchFeed {
                 let (source, name) = (feed.source.clone(), feed.name.clone());
                 let room = bytes.room();
                 let parsed = tokio::task::spawn_blocking(move || {
-                    let hints = Hints { content_type: content_type.as_deref(), base_url: Some(&final_url) };
+                    let hints = Hints {
+                        content_type: content_type.as_deref(),
+                        base_url: Some(&final_url),
+                        is_cut_off: bytes.is_cut_off(),
+                    };
                     parse::parse(&bytes, &hints).map(|mut parsed| {
                         let recovered = parsed.recovered.take();
                         let unreadable_dates = parsed.unreadable_dates;
@@ -405,6 +409,7 @@ impl Fetch<'_> {
             feeds: &self.handler.feeds,
             feed: self.feed,
             version: self.begun.version.0,
+            import: self.import,
         };
         let shown_elsewhere = leaving.leave(&map.dropped(&taken.shown, is_complete)).await?;
         let may_drop = is_complete && shown_elsewhere.is_some();

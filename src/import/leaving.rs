@@ -8,6 +8,10 @@
 //!      └──────another has it──▶ the map is written ──▶ looked at once more: two feeds may drop it at the same moment
 //! ```
 //!
+//! An item whose job has not ended leaves later: its document may not be there yet, and would be written after it was
+//! deleted. So nothing leaves while an earlier import of the source is open. What an operator redrives from the dead letters
+//! is written again.
+//!
 //! *Crash before the map is written:* it still has the item, and the next fetch drops it again. *MongoDB away:* nothing is
 //! dropped by this fetch.
 
@@ -16,6 +20,8 @@ use std::collections::HashSet;
 use crate::error::chain;
 use crate::feed::seen::{Digest, SeenMap};
 use crate::feed::{Feed, OnLeave, identity};
+use crate::job::ImportId;
+use crate::queue::imports::ImportState;
 use crate::queue::{Queue, QueueError};
 use crate::store::Store;
 
@@ -29,12 +35,18 @@ pub(super) struct Leaving<'a> {
     pub(super) feed: &'a Feed,
     /// Version of the fetch.
     pub(super) version: u64,
+    /// Import of the fetch.
+    pub(super) import: ImportId,
 }
+
+/// Open imports that are looked at. Where there are more, the queue is behind, and items leave when it has caught up.
+const IMPORTS_MAX: usize = 1000;
 
 impl Leaving<'_> {
     /// Lets these items leave, as far as no other feed of the source has them; returns those that one has.
     ///
-    /// `None`: MongoDB could not be written, and the items must not be dropped now.
+    /// `None`: MongoDB could not be written, or jobs of the source are still under way, and the items must not be dropped
+    /// now.
     pub(super) async fn leave(&self, dropped: &[Digest]) -> Result<Option<Vec<Digest>>, QueueError> {
         if dropped.is_empty() || self.feed.on_leave == OnLeave::Keep {
             return Ok(Some(Vec::new()));
@@ -44,6 +56,13 @@ impl Leaving<'_> {
             dropped.iter().partition(|digest| shown_elsewhere.contains(*digest));
         if gone.is_empty() {
             return Ok(Some(kept));
+        }
+        if self.may_have_jobs().await? {
+            tracing::info!(
+                feed = %self.feed.name,
+                "items that left feed {} leave later: jobs of earlier fetches have not ended", self.feed.name
+            );
+            return Ok(None);
         }
         let gone: HashSet<Digest> = gone.into_iter().collect();
         let source = &self.feed.source;
@@ -67,6 +86,17 @@ impl Leaving<'_> {
                 Ok(None)
             }
         }
+    }
+
+    /// Whether jobs of earlier fetches of the source may be under way.
+    async fn may_have_jobs(&self) -> Result<bool, QueueError> {
+        let open = self.queue.open_import_ids(0, IMPORTS_MAX).await?;
+        let earlier: Vec<ImportId> = open.iter().map(|(id, _)| *id).filter(|id| *id != self.import).collect();
+        let imports = self.queue.imports(&earlier).await?;
+        let is_of_source = |import: &ImportState| {
+            import.source == self.feed.source && import.closed_at.is_none() && import.count("open") > 0
+        };
+        Ok(open.len() == IMPORTS_MAX || imports.iter().flatten().any(is_of_source))
     }
 
     /// The digests in the seen maps of the other feeds of the source.

@@ -6,8 +6,9 @@ use feedmill::{feed::seen::MISSED_MAX, store::JOBS};
 use mongodb::bson::{Bson, Document, doc};
 
 use crate::support::{
+    eventually::eventually,
     feed_server::{FeedServer, Page},
-    process::Mill,
+    process::{Mill, PATIENCE},
 };
 
 /// Fetches a feed as often as it takes for an item to leave it, each time with something new in it.
@@ -56,6 +57,32 @@ async fn an_item_stays_while_another_feed_of_its_source_shows_it() {
     assert!(document(&mill, "2").await.is_some(), "b shows it");
     fetch_without(&mill, &server, "b", 2).await;
     assert!(document(&mill, "2").await.is_none(), "nobody does");
+}
+
+#[tokio::test]
+async fn an_item_whose_job_has_not_ended_leaves_when_it_has() {
+    let (server, mut mill) = (FeedServer::start(), Mill::new());
+    mill.feed("a", &server.url("/a"), Some("s"));
+    mill.set_of_feed("a", "on_leave", Some("delete"));
+    server.put("/a", Page::rss(&[("1", "one"), ("2", "two")]));
+    let queues = mill.queues().await;
+    queues.import.pause().await.unwrap();
+    let _worker = mill.worker().await;
+    for n in 0..=usize::from(MISSED_MAX) {
+        mill.fetch(&["a"]).await;
+        eventually("the fetch is through", PATIENCE, async || {
+            let is_idle = queues.fetch.counts().await.unwrap().is_idle();
+            (is_idle && server.asked_for("/a").len() == n + 1).then_some(())
+        })
+        .await;
+        server.put("/a", Page::rss(&[("1", &format!("one {n}"))]));
+    }
+    queues.import.resume().await.unwrap();
+    mill.through(&queues).await;
+    assert!(document(&mill, "2").await.is_some(), "its job was there, and has run");
+    mill.fetch(&["a"]).await;
+    mill.through(&queues).await;
+    assert!(document(&mill, "2").await.is_none(), "it left with the next fetch");
 }
 
 #[tokio::test]

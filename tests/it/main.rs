@@ -37,6 +37,7 @@ mod poison;
 mod fetch_failures;
 mod what_servers_do;
 mod many_hosts;
+mod hostile;
 mod leaving;
 mod crash;
 mod outage;

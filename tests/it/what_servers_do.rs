@@ -8,7 +8,7 @@ use feedmill::{
     pipeline::feeds,
     store::FeedStatus,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use mongodb::bson::doc;
 
 use crate::support::{
@@ -76,7 +76,27 @@ fn http_date(in_minutes: i64) -> String {
     jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap()
 }
 
+/// One whole item and a long one, which is in the half that is missing.
+fn cut_off() -> Page {
+    let noise: Vec<String> = (0..4000_u32).map(|n| format!("{:x}", n.wrapping_mul(2_654_435_761))).collect();
+    Page::rss(&[("1", "one"), ("2", &noise.concat())])
+}
+
+fn half_of_gzip(bytes: &[u8]) -> Vec<u8> {
+    let packed = gzip(bytes);
+    packed[..packed.len() / 2].to_vec()
+}
+
+/// A feed that wants to be asked in one hour of the day only, three hours from now, and the minutes until then.
+fn quiet_until_later() -> (Page, u64) {
+    let now = Timestamp::now().to_zoned(TimeZone::UTC);
+    let loud = (now.hour() + 3) % 24;
+    let hours: Vec<String> = (0..24).filter(|hour| *hour != loud).map(|hour| format!("<hour>{hour}</hour>")).collect();
+    (feed(&format!("<skipHours>{}</skipHours>", hours.concat())), 180 - u64::from(now.minute().unsigned_abs()))
+}
+
 fn cases() -> Vec<Case> {
+    let (quiet, until_loud) = quiet_until_later();
     vec![
         // Answers with a feed, in every packing.
         case("plain", feed(""), 1, 1, 200, Minutes(30)),
@@ -86,11 +106,25 @@ fn cases() -> Vec<Case> {
         case("deflate", feed("").packed("deflate", deflate), 1, 1, 200, Minutes(30)),
         case("brotli", feed("").packed("br", brotli), 1, 1, 200, Minutes(30)),
         case("zstd", feed("").packed("zstd", |bytes| zstd::encode_all(bytes, 3).unwrap()), 1, 1, 200, Minutes(30)),
+        case("gzip-unsaid", Page::new(gzip(&feed("").body())), 1, 1, 200, Minutes(30)),
+        case("zlib-unsaid", Page::new(zlib(&feed("").body())), 1, 1, 200, Minutes(30)),
+        // Cut off by who packed it: the whole items are there.
+        case("gzip-cut", cut_off().packed("gzip", half_of_gzip), 1, 1, 200, Minutes(30)),
+        case("gzip-unsaid-cut", Page::new(half_of_gzip(&cut_off().body())), 1, 1, 200, Minutes(30)),
         // What the publisher wants.
         case("max-age", feed("").with_header("cache-control", "max-age=7200"), 1, 1, 200, Minutes(120)),
         case("expires", feed("").with_header("expires", &http_date(60)), 1, 1, 200, Minutes(59)),
         case("ttl", feed("<ttl>180</ttl>"), 1, 1, 200, Minutes(180)),
         case("period", feed("<sy:updatePeriod>daily</sy:updatePeriod>"), 1, 1, 200, Minutes(24 * 60)),
+        case(
+            "hub",
+            feed("<atom:link xmlns:atom=\"http://www.w3.org/2005/Atom\" rel=\"hub\" href=\"/websub\"/>"),
+            1,
+            1,
+            200,
+            Minutes(30),
+        ),
+        case("quiet", quiet, 1, 1, 200, Minutes(until_loud - 1)),
         case("a-year", feed("<ttl>525600</ttl>"), 1, 1, 200, Minutes(24 * 60)),
         // Elsewhere.
         case("moved", Page::redirect(301, "/plain"), 1, 1, 200, Minutes(30)),
@@ -181,9 +215,53 @@ async fn each_answer_has_its_requests_its_items_and_its_next_fetch() {
         assert_again(name, &stored, slots.get(*name).copied(), *again);
         let moved_to = Some(server.url("/plain")).filter(|_| name.starts_with("moved"));
         assert_eq!(stored.moved_to, moved_to, "{name}");
+        assert!(server.asked_for("/websub").is_empty());
         let memory = scheduler.import_queue.feed_memory(name).await.unwrap();
         assert_eq!((memory.consecutive_failures, memory.last_error), (stored.consecutive_failures, stored.last_error));
     }
+}
+
+#[tokio::test]
+async fn a_feed_is_asked_for_with_what_its_server_said_and_304_says_that_nothing_is_new() {
+    let (server, mut mill) = (FeedServer::start(), Mill::new());
+    let modified = "Sat, 01 Nov 2025 08:30:15 GMT";
+    let weak = feed("").without_etag().with_header("etag", "W/\"1\"").with_header("last-modified", modified);
+    server.put("/etag", feed(""));
+    server.put("/weak", weak);
+    for name in ["etag", "weak"] {
+        mill.feed(name, &server.url(&format!("/{name}")), Some(name));
+        mill.set_of_feed(name, "schedule", Some("auto"));
+        mill.fetch_wait(&[name]).await;
+        mill.fetch_wait(&[name]).await;
+    }
+    let statuses = |path: &str| server.asked_for(path).iter().map(|asked| asked.status).collect::<Vec<_>>();
+    assert_eq!((statuses("/etag"), statuses("/weak")), (vec![200, 304], vec![200, 200]));
+    let again = &server.asked_for("/weak")[1].headers;
+    assert_eq!(again["if-none-match"], "W/\"1\"");
+    assert_eq!(again["if-modified-since"], modified);
+    let (scheduler, documents, store) = (scheduler(&mill).await, mill.documents().await, mill.store().await);
+    for (name, last) in [("etag", 304), ("weak", 200)] {
+        assert_eq!(documents.count_documents(doc! { "source": name }).await.unwrap(), 1);
+        let status = store.find_feed(name).await.unwrap().unwrap();
+        assert_eq!((status.last_status, status.consecutive_failures), (Some(last), 0));
+        let slots = scheduler.fetch_queue.scheduler_slots(&[name]).await.unwrap().0;
+        // A quarter later than before, as nothing was new.
+        assert_again(name, &status, slots[0], Minutes(37));
+    }
+}
+
+#[tokio::test]
+async fn a_packed_feed_that_is_cut_off_gives_its_whole_items_and_is_read_anew_each_time() {
+    let (server, mut mill) = (FeedServer::start(), Mill::new());
+    server.put("/cut", cut_off().packed("gzip", half_of_gzip));
+    mill.feed("a", &server.url("/cut"), Some("s"));
+    for new in [1, 0] {
+        let record = &mill.fetch_wait(&["a"]).await[0];
+        assert_eq!((record.items, record.new), (1, new));
+        assert_eq!(record.recovered.as_deref(), Some("cut off before its end"));
+    }
+    let asked = server.asked_for("/cut");
+    assert_eq!(asked.iter().map(|asked| asked.is_conditional).collect::<Vec<_>>(), [false, false], "no validators");
 }
 
 #[tokio::test]

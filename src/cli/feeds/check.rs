@@ -82,7 +82,8 @@ async fn read(fetcher: &Fetcher, request: &FetchRequest) -> anyhow::Result<Resul
     else {
         anyhow::bail!("{} answered 304 to a request that knew nothing", shown(&request.url));
     };
-    let hints = Hints { content_type: content_type.as_deref(), base_url: Some(&final_url) };
+    let hints =
+        Hints { content_type: content_type.as_deref(), base_url: Some(&final_url), is_cut_off: bytes.is_cut_off() };
     Ok(match parse::parse(&bytes, &hints) {
         Ok(feed) => {
             let wishes = Wishes::of(&bytes, fresh_for);

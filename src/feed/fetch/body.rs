@@ -4,7 +4,7 @@
 //! few large bodies are in memory at a time, as many as can be worked on at once; the others wait with what they have read.
 //! That bounds the memory of a worker, whatever the size of its feeds, and costs nothing where feeds are small.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ const LARGE_BYTES: usize = 1024 * 1024;
 #[derive(Clone, Debug, Default)]
 pub struct Body {
     bytes: Vec<u8>,
+    is_cut_off: bool,
     room: Room,
 }
 
@@ -30,7 +31,7 @@ pub struct Room(Option<Arc<OwnedSemaphorePermit>>);
 pub(super) enum Inflating {
     /// It would be over the limit.
     TooLarge,
-    /// It is nothing that is packed, or was cut off.
+    /// It is nothing that is packed.
     Broken,
 }
 
@@ -52,7 +53,7 @@ pub(super) fn rooms() -> usize {
 
 impl Body {
     pub(super) fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes.min(LARGE_BYTES)), room: Room::default() }
+        Self { bytes: Vec::with_capacity(bytes.min(LARGE_BYTES)), ..Self::default() }
     }
 
     /// Whether adding `bytes` more has to wait for [`Body::wait_for_room`].
@@ -70,17 +71,34 @@ impl Body {
         self.bytes.extend_from_slice(chunk);
     }
 
-    /// What it holds in packed form: zlib, as the standard has it, or bare deflate, as some servers read it.
+    /// Notes that what was packed ends in the middle, or breaks there.
+    pub(super) fn cut_off(mut self) -> Self {
+        self.is_cut_off = true;
+        self
+    }
+
+    /// Whether it ends in the middle: the server keeps, or packs, only part of the document.
+    pub fn is_cut_off(&self) -> bool {
+        self.is_cut_off
+    }
+
+    /// What it holds in packed form: zlib, as the standard has it, or bare deflate, as some servers read it. Of one that
+    /// is cut off there is what could be unpacked.
     pub(super) fn inflated(self, limit_bytes: u64) -> Result<Self, Inflating> {
         let unpack = |decoder: &mut dyn Read| {
             let mut bytes = Vec::new();
             let read = decoder.take(limit_bytes + 1).read_to_end(&mut bytes);
-            read.ok().map(|_| bytes)
+            let is_cut_off = read.as_ref().is_err_and(|error| error.kind() == ErrorKind::UnexpectedEof);
+            (read.is_ok() || is_cut_off && !bytes.is_empty()).then_some((bytes, is_cut_off))
         };
-        let bytes = unpack(&mut ZlibDecoder::new(&*self.bytes))
+        let (bytes, is_cut_off) = unpack(&mut ZlibDecoder::new(&*self.bytes))
             .or_else(|| unpack(&mut DeflateDecoder::new(&*self.bytes)))
             .ok_or(Inflating::Broken)?;
-        if bytes.len() as u64 > limit_bytes { Err(Inflating::TooLarge) } else { Ok(Self { bytes, room: self.room }) }
+        if bytes.len() as u64 > limit_bytes {
+            Err(Inflating::TooLarge)
+        } else {
+            Ok(Self { bytes, is_cut_off, room: self.room })
+        }
     }
 
     /// The room it takes.
@@ -99,7 +117,7 @@ impl Deref for Body {
 
 impl PartialEq for Body {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        self.bytes == other.bytes && self.is_cut_off == other.is_cut_off
     }
 }
 
@@ -107,6 +125,6 @@ impl Eq for Body {}
 
 impl From<&str> for Body {
     fn from(text: &str) -> Self {
-        Self { bytes: text.into(), room: Room::default() }
+        Self { bytes: text.into(), ..Self::default() }
     }
 }

@@ -232,6 +232,12 @@ fn is_tls(error: &reqwest::Error) -> bool {
     false
 }
 
+/// Whether what was packed ends in the middle or is broken, and not the connection: that one's error would be inside.
+pub(super) fn is_of_packing(error: &reqwest::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.get_ref().is_none_or(|inner| !inner.is::<reqwest::Error>()))
+}
+
 /// A URL as errors show it and as it may be stored: without user and password, parameters named like secrets masked.
 pub(crate) fn shown(url: &Url) -> String {
     mask_url(without_user(url).as_str())

@@ -346,8 +346,15 @@ impl Fetcher {
         }
         let mut body = Body::with_capacity(usize::try_from(announced).unwrap_or(0));
         loop {
-            let read = async { response.chunk().await.map_err(|error| FetchError::body(url, error)) };
-            let Some(chunk) = deadline.within(read).await? else {
+            // All came that was sent, and does not unpack to its end: the next fetch would get no more.
+            let read = async {
+                match response.chunk().await {
+                    Err(error) if error::is_of_packing(&error) && !body.is_empty() => Ok(Err(())),
+                    read => read.map(Ok).map_err(|error| FetchError::body(url, error)),
+                }
+            };
+            let Ok(chunk) = deadline.within(read).await? else { return Ok(body.cut_off()) };
+            let Some(chunk) = chunk else {
                 if is_deflated {
                     return body.inflated(limit_bytes).map_err(|error| match error {
                         Inflating::TooLarge => too_large(),

@@ -339,6 +339,26 @@ async fn serve_half() -> SocketAddr {
 }
 
 #[tokio::test]
+async fn a_packed_body_that_is_cut_off_gives_what_there_is_and_says_so() {
+    let half = |bytes: Vec<u8>| bytes[..bytes.len() - 12].to_vec();
+    let deflated = || {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(DOCUMENT.as_bytes()).expect("into memory");
+        encoder.finish().expect("into memory")
+    };
+    let routes = Router::new()
+        .route("/gzip", get(move || async move { encoded("gzip", half(gzip(DOCUMENT.as_bytes()))) }))
+        .route("/deflate", get(move || async move { encoded("deflate", half(deflated())) }))
+        .route("/whole", get(|| async { encoded("gzip", gzip(DOCUMENT.as_bytes())) }));
+    let address = serve(routes).await;
+    for (path, is_cut_off) in [("/gzip", true), ("/deflate", true), ("/whole", false)] {
+        let Fetched::Body { bytes, .. } = fetch(address, path).await.expect(path) else { panic!("{path}") };
+        assert_eq!(bytes.is_cut_off(), is_cut_off, "{path}");
+        assert!(!bytes.is_empty() && DOCUMENT.as_bytes().starts_with(&bytes), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_off_is_an_error_and_no_short_document() {
     let packed = serve(Router::new().route("/", get(|| async { encoded("gzip", b"this is no gzip".to_vec()) }))).await;
     for address in [serve_half().await, packed] {

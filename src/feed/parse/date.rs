@@ -13,8 +13,9 @@ const CENTURY_TURNS_AT: i16 = 90;
 /// - RFC 822: two- and four-digit years, obsolete and unknown zone names, no zone, missing seconds, single-digit days,
 ///   wrong or foreign weekday or none, day and month swapped, full month names
 /// - RFC 3339: with `T` or a space, with and without zone, with fractions; W3CDTF year or year and month only; without
-///   hyphens
+///   hyphens and colons, or with slashes or points for hyphens
 /// - ASCTIME (`Sat Nov  1 08:30:00 2025`)
+/// - any of them with `AM` or `PM` behind the time
 ///
 /// Without a zone, or with a name that is not known, it is UTC (RFC 2822, 4.3); without a time midnight.
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
@@ -32,7 +33,7 @@ fn iso(text: &str) -> Option<Timestamp> {
         Some(end) => (&text[..end], text[end + 1..].trim()),
         None => (text, ""),
     };
-    let mut numbers = date.split('-');
+    let mut numbers = date.split(['-', '/', '.']);
     let year = numbers.next()?;
     let (year, month, day) = match (year.len(), numbers.next(), numbers.next(), numbers.next()) {
         (4, month, day, None) => (number(year)?, number(month.unwrap_or("1"))?, number(day.unwrap_or("1"))?),
@@ -41,8 +42,20 @@ fn iso(text: &str) -> Option<Timestamp> {
         _ => return None,
     };
     let end_of_time = rest.find(|c: char| !matches!(c, '0'..='9' | ':' | '.' | ',')).unwrap_or(rest.len());
-    let (time, zone) = rest.split_at(end_of_time);
-    instant(year, month, day, time, zone.trim())
+    let (time, rest) = rest.split_at(end_of_time);
+    // `[Europe/Paris]` behind an offset says what that already says.
+    let mut words = rest.split('[').next()?.split_ascii_whitespace().peekable();
+    let half = words.next_if(|word| half_of_day(word).is_some()).and_then(half_of_day);
+    let zone = words.next().unwrap_or("");
+    // `163000`
+    let digits = time.split(['.', ',']).next().unwrap_or("");
+    if is_number(digits) && matches!(digits.len(), 4 | 6) {
+        let (hour, rest) = time.split_at(2);
+        let (minute, second) = rest.split_at(2);
+        let colon = if second.is_empty() { "" } else { ":" };
+        return instant((year, month, day), &[hour, ":", minute, colon, second].concat(), half, zone);
+    }
+    instant((year, month, day), time, half, zone)
 }
 
 /// RFC 822 and ASCTIME: the same words in another order.
@@ -72,12 +85,30 @@ fn rfc_822(text: &str) -> Option<Timestamp> {
         (_, year) => year,
     };
     let time = rest.iter().find(|word| word.contains(':') && word.starts_with(|c: char| c.is_ascii_digit()));
-    let zone = rest.iter().find(|word| *word != year_word && Some(*word) != time);
-    instant(year, month, day, time.unwrap_or(&""), zone.unwrap_or(&""))
+    let half = rest.iter().find_map(|word| half_of_day(word));
+    let is_other =
+        |word: &&str| word != year_word && Some(word) != time && half_of_day(word).is_none() && *word != "at";
+    let zone = rest.iter().copied().find(is_other);
+    instant((year, month, day), time.unwrap_or(&""), half, zone.unwrap_or(""))
 }
 
-/// The instant of a date, a time (`hh:mm`, `hh:mm:ss`, `hh:mm:ss.fraction`, or nothing) and a zone or nothing.
-fn instant(year: i16, month: i16, day: i16, time: &str, zone: &str) -> Option<Timestamp> {
+/// Whether `word` says that a time of up to twelve hours is after noon; `None` when it is another word.
+fn half_of_day(word: &str) -> Option<bool> {
+    let letters = word.trim_end_matches('.');
+    if letters.eq_ignore_ascii_case("pm") || letters.eq_ignore_ascii_case("p.m") {
+        return Some(true);
+    }
+    (letters.eq_ignore_ascii_case("am") || letters.eq_ignore_ascii_case("a.m")).then_some(false)
+}
+
+/// The instant of a date, a time (`hh:mm`, `hh:mm:ss`, `hh:mm:ss.fraction`, or nothing), whether it is after noon if that
+/// is said, and a zone or nothing.
+fn instant(
+    (year, month, day): (i16, i16, i16),
+    time: &str,
+    is_after_noon: Option<bool>,
+    zone: &str,
+) -> Option<Timestamp> {
     let date = civil::Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
     let (time, fraction) = time.split_once(['.', ',']).unwrap_or((time, ""));
     let mut parts = [0; 3];
@@ -90,6 +121,11 @@ fn instant(year: i16, month: i16, day: i16, time: &str, zone: &str) -> Option<Ti
             return None;
         }
     }
+    parts[0] = match (is_after_noon, parts[0]) {
+        (Some(true), 1..12) => parts[0] + 12,
+        (Some(false), 12) => 0,
+        _ => parts[0],
+    };
     let [hour, minute, second] = parts.map(|part| i8::try_from(part).unwrap_or(i8::MAX));
     let time = civil::Time::new(hour, minute, second, nanoseconds(fraction)?).ok()?;
     offset(zone)?.to_timestamp(date.to_datetime(time)).ok()
@@ -158,7 +194,7 @@ fn offset(zone: &str) -> Option<Offset> {
             "CST" | "MDT" | "CT" => -6,
             "MST" | "PDT" | "MT" => -7,
             "PST" | "PT" => -8,
-            name if name.bytes().all(|byte| byte.is_ascii_alphabetic()) => 0,
+            name if name.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'/' | b'_')) => 0,
             _ => return None,
         };
         return Some(Offset::constant(hours));
@@ -166,6 +202,8 @@ fn offset(zone: &str) -> Option<Offset> {
     let digits: String = numeric[1..].chars().filter(|c| *c != ':').collect();
     let (hours, minutes) = match digits.len() {
         1 | 2 => (number(&digits)?, 0),
+        // `+530`
+        3 => (number(digits.get(..1)?)?, number(digits.get(1..)?)?),
         4 => (number(digits.get(..2)?)?, number(digits.get(2..)?)?),
         _ => return None,
     };
@@ -196,6 +234,11 @@ mod tests {
         check("Nov 1, 2025 08:30 UTC", "2025-11-01T08:30:00Z");
         check("  Sat,01 Nov 2025\n 08:30:15 PDT ", "2025-11-01T15:30:15Z");
         check("01 Nov 2025", "2025-11-01T00:00:00Z");
+        check("November 1, 2025 at 8:30 p.m.", "2025-11-01T20:30:00Z");
+        check("Sat, 01 Nov 2025 12:30:15 AM EST", "2025-11-01T05:30:15Z");
+        check("Sat, 01 Nov 2025 12:30:15 PM", "2025-11-01T12:30:15Z");
+        check("Sat, 01 Nov 2025 08:30:15 +530", "2025-11-01T03:00:15Z");
+        check("01 Nov 2025 08:30:15 America/New_York", "2025-11-01T08:30:15Z");
         check("Sat, 01 Nov 2025 08:30:15 NOWHERE", "2025-11-01T08:30:15Z");
         check("Saturday, November 1 2025 08:30:15 GMT-05:00", "2025-11-01T13:30:15Z");
     }
@@ -225,6 +268,13 @@ mod tests {
         check("2025-1-9", "2025-01-09T00:00:00Z");
         check("20251101", "2025-11-01T00:00:00Z");
         check("2025-11-01T08:30:15 +01:00", "2025-11-01T07:30:15Z");
+        check("2025-11-01T08:30:15+01:00[Europe/Paris]", "2025-11-01T07:30:15Z");
+        check("20251101T083015Z", "2025-11-01T08:30:15Z");
+        check("20251101T0830+0100", "2025-11-01T07:30:00Z");
+        check("20251101T083015.125Z", "2025-11-01T08:30:15.125Z");
+        check("2025/11/01 08:30:15", "2025-11-01T08:30:15Z");
+        check("2025.11.01", "2025-11-01T00:00:00Z");
+        check("2025-11-01 08:30:15 PM", "2025-11-01T20:30:15Z");
     }
 
     #[test]

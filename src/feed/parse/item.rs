@@ -12,7 +12,7 @@ use crate::item::{Enclosure, Item};
 
 /// Reads the items of one document.
 pub(super) struct ItemReader<'n, 'a, 'input> {
-    namespaces: &'n Namespaces<'a>,
+    pub(super) namespaces: &'n Namespaces<'a>,
     /// Namespace of the format's own elements; others are foreign.
     core: Option<&'a str>,
     base_url: Option<&'a Url>,
@@ -29,7 +29,7 @@ struct Part<'a, 'input> {
     vocabulary: Vocabulary,
     /// Has a namespace that is not the format's own: an extension, unless a field took it.
     is_foreign: bool,
-    /// Inside a `media:group`: asked for fields, and an extension as part of its group.
+    /// Inside a `media:group` or `media:content`: asked for fields, and an extension as part of what it is in.
     is_grouped: bool,
     is_taken: bool,
 }
@@ -57,12 +57,12 @@ impl<'n, 'a, 'input> ItemReader<'n, 'a, 'input> {
         let guid = guid.or_else(|| node.attribute((RDF, "about")).and_then(markup::non_blank));
         Item {
             guid: guid.unwrap_or_default(),
-            title: self.first(Role::Title, markup::text_or_markup),
+            title: self.first(Role::Title, markup::construct),
             link: self.link(),
             published: self.date(Role::Published),
             updated: self.date(Role::Updated),
-            summary: self.first(Role::Summary, markup::text_or_markup),
-            content: self.first(Role::Content, markup::content),
+            summary: self.first(Role::Summary, markup::construct),
+            content: self.first(Role::Content, markup::construct),
             author: self.author(),
             categories: self.categories(),
             enclosures: self.enclosures(node),
@@ -88,7 +88,9 @@ impl<'n, 'a, 'input> ItemReader<'n, 'a, 'input> {
                 is_grouped,
                 is_taken: false,
             });
-            if vocabulary == Vocabulary::Media && tag.name() == "group" && !is_grouped {
+            // A content may be in a group, and no deeper.
+            if vocabulary == Vocabulary::Media && matches!((tag.name(), is_grouped), ("group", false) | ("content", _))
+            {
                 self.gather(node, true);
             }
         }
@@ -126,10 +128,10 @@ impl<'n, 'a, 'input> ItemReader<'n, 'a, 'input> {
         own.or_else(|| self.permalink()).or_else(|| self.page(true))
     }
 
-    /// The page of the item: the text of a link, or the address of one that is `alternate` or says nothing, an HTML one
-    /// first.
+    /// The page of the item: the text of a link, else the address of one that is `alternate` or says nothing. Of several,
+    /// the last that is HTML, as feedparser has it; else the first.
     fn page(&mut self, is_foreign: bool) -> Option<String> {
-        let (mut page, mut is_html) = (None, false);
+        let mut page = None;
         for (at, part) in self.parts.iter().enumerate() {
             if !part.is(Role::Link, 0) || part.is_foreign != is_foreign {
                 continue;
@@ -145,10 +147,9 @@ impl<'n, 'a, 'input> ItemReader<'n, 'a, 'input> {
                 continue;
             };
             let is_page = node.attribute("rel").is_none_or(|rel| rel.trim().eq_ignore_ascii_case("alternate"));
-            let is_html_now = node.attribute("type").is_none_or(|media_type| media_type.contains("html"));
-            if is_page && (page.is_none() || is_html_now && !is_html) {
+            let is_html = node.attribute("type").is_none_or(|media_type| media_type.contains("html"));
+            if is_page && (page.is_none() || is_html) {
                 page = Some((at, links::resolve(node, address, self.base_url)));
-                is_html = is_html_now;
             }
         }
         let (at, page) = page?;
@@ -156,14 +157,19 @@ impl<'n, 'a, 'input> ItemReader<'n, 'a, 'input> {
         Some(page)
     }
 
-    /// A guid is a permalink unless it says `isPermaLink="false"`; one without the attribute is often a bare number.
+    /// A guid is a permalink unless it says `isPermaLink="false"`. One without the attribute is often a bare number, so
+    /// only one that says `true` is taken for a relative address.
     fn permalink(&self) -> Option<String> {
-        let says_no = |node: Node<'_, '_>| {
+        let says = |node: Node<'_, '_>, word: &str| {
             let said = node.attributes().find(|attribute| attribute.name().eq_ignore_ascii_case("isPermaLink"));
-            said.is_some_and(|said| said.value().trim().eq_ignore_ascii_case("false"))
+            said.is_some_and(|said| said.value().trim().eq_ignore_ascii_case(word))
         };
-        let guids = self.parts.iter().filter(|part| part.is(Role::Guid, 0) && !says_no(part.node));
-        guids.filter_map(|part| markup::text(part.node)).find(|guid| links::is_http(guid))
+        let guids = self.parts.iter().filter(|part| part.is(Role::Guid, 0) && !says(part.node, "false"));
+        let addresses = guids.filter_map(|part| {
+            let guid = markup::text(part.node)?;
+            Some(if says(part.node, "true") { links::resolve(part.node, &guid, self.base_url) } else { guid })
+        });
+        addresses.into_iter().find(|address| links::is_http(address))
     }
 
     /// The authors of the best rank that names any, else those of the feed that an entry of Atom was taken from.
@@ -184,16 +190,27 @@ impl<'n, 'a, 'input> ItemReader<'n, 'a, 'input> {
     }
 
     /// All categories in document order. One that comes twice without a domain that tells them apart is one.
+    ///
+    /// What iTunes and Media RSS have as categories and keywords stays an extension too.
     fn categories(&mut self) -> Vec<String> {
         let mut categories: Vec<String> = Vec::new();
-        for part in self.parts.iter_mut().filter(|part| part.is(Role::Category, 0)) {
-            let node = part.node;
-            let term = node.attribute("term").and_then(markup::non_blank).or_else(|| markup::text(node));
-            let Some(term) = term.or_else(|| markup::non_blank(node.attribute("label")?)) else { continue };
-            part.is_taken = true;
-            let has_domain = node.attribute("domain").or(node.attribute("scheme")).is_some();
+        let mut add = |term: String, has_domain: bool| {
             if has_domain || categories.len() > CATEGORIES_COMPARED_MAX || !categories.contains(&term) {
                 categories.push(term);
+            }
+        };
+        for part in &mut self.parts {
+            let node = part.node;
+            if part.is(Role::Category, 0) {
+                let attribute = |name: &str| node.attribute(name).and_then(markup::non_blank);
+                let term = attribute("term").or_else(|| markup::text(node)).or_else(|| attribute("label"));
+                let Some(term) = term.or_else(|| attribute("text")) else { continue };
+                part.is_taken = !matches!(part.vocabulary, Vocabulary::Itunes | Vocabulary::Media);
+                add(term, node.attribute("domain").or(node.attribute("scheme")).is_some());
+            } else if part.is(Role::Keywords, 0) {
+                let list = markup::text(node).unwrap_or_default();
+                let terms = list.split(',').filter_map(markup::non_blank);
+                terms.take(KEYWORDS_MAX).for_each(|term| add(term, false));
             }
         }
         categories
@@ -224,6 +241,9 @@ impl<'n, 'a, 'input> ItemReader<'n, 'a, 'input> {
         enclosures
     }
 }
+
+/// Keywords of one list that are read: a byte of it could become a category.
+const KEYWORDS_MAX: usize = 1000;
 
 /// Categories among which a repeated one is looked for, so that an item of nothing else takes no quadratic time.
 const CATEGORIES_COMPARED_MAX: usize = 256;

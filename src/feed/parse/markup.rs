@@ -25,8 +25,9 @@ pub(super) fn text_or_markup(node: Node<'_, '_>) -> Option<String> {
     inner(if is_div && node.children().all(is_blank) { first } else { node })
 }
 
-/// The text of a content, which may be in base64: `mode="base64"` in Atom 0.3, any `type` that is no text in Atom 1.0.
-pub(super) fn content(node: Node<'_, '_>) -> Option<String> {
+/// The text of a title, summary or content, which may be in base64: `mode="base64"` in Atom 0.3, any `type` that is no text
+/// in Atom 1.0.
+pub(super) fn construct(node: Node<'_, '_>) -> Option<String> {
     let text = text_or_markup(node)?;
     let is_base64 = match (node.attribute("mode"), node.attribute("type")) {
         (Some(mode), _) => mode == "base64",
@@ -65,17 +66,35 @@ pub(super) fn inner(node: Node<'_, '_>) -> Option<String> {
 
 /// `text` without the white space around it, unless that is all there is.
 ///
-/// Control characters U+0080 to U+009F are what windows-1252 has at their number: nobody means the others, and
-/// `&#146;` is a common apostrophe.
+/// Two mistakes that writers of feeds make are mended, which never stand for something else:
+///
+/// - Text that was encoded in UTF-8 twice (`Ã©` for `é`), if all of it was.
+/// - Control characters U+0080 to U+009F are what windows-1252 has at their number: nobody means the others, and
+///   `&#146;` is a common apostrophe.
 pub(super) fn non_blank(text: &str) -> Option<String> {
     let text = text.trim();
     if text.is_empty() {
         return None;
     }
-    let starts_with_control = |at: usize| text.as_bytes().get(at + 1).is_some_and(|byte| *byte < 0xa0);
-    // In UTF-8 they are C2 80 to C2 9F.
-    let has_control = memchr::memchr_iter(0xc2, text.as_bytes()).any(starts_with_control);
-    Some(if has_control { text.chars().map(from_windows_1252).collect() } else { text.to_owned() })
+    let bytes = text.as_bytes();
+    // Both have characters U+0080 to U+00BF, which in UTF-8 start with C2.
+    let (mut has_control, mut has_encoded) = (false, false);
+    for at in memchr::memchr_iter(0xc2, bytes) {
+        has_control |= bytes.get(at + 1).is_some_and(|byte| *byte < 0xa0);
+        // Before it U+00C2 to U+00F4, with which a character of two to four bytes starts.
+        has_encoded |= at >= 2 && bytes[at - 2] == 0xc3 && (0x82..=0xb4).contains(&bytes[at - 1]);
+    }
+    let decoded = has_encoded.then(|| decoded_again(text)).flatten();
+    if has_control || decoded.is_some() {
+        return Some(decoded.as_deref().unwrap_or(text).chars().map(from_windows_1252).collect());
+    }
+    Some(text.to_owned())
+}
+
+/// What `text` says when its characters are bytes of UTF-8; `None` if they are not.
+fn decoded_again(text: &str) -> Option<String> {
+    let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(c).ok()).collect();
+    String::from_utf8(bytes?).ok()
 }
 
 fn from_windows_1252(c: char) -> char {
@@ -155,7 +174,7 @@ fn escape(text: &str, in_attribute: bool, html: &mut String) {
 mod tests {
     use roxmltree::Document;
 
-    use super::{content, text, text_or_markup};
+    use super::{construct, text, text_or_markup};
 
     fn field(xml: &str) -> Option<String> {
         text_or_markup(Document::parse(xml).expect("is well-formed").root_element())
@@ -191,7 +210,7 @@ mod tests {
 
     #[test]
     fn base64_is_unpacked_when_it_is_text() {
-        let content = |xml: &str| content(Document::parse(xml).expect("is well-formed").root_element());
+        let content = |xml: &str| construct(Document::parse(xml).expect("is well-formed").root_element());
         assert_eq!(content("<c mode='base64'> PGI+\nYTwvYj4= </c>").as_deref(), Some("<b>a</b>"));
         assert_eq!(content("<c type='application/octet-stream'>YQ==</c>").as_deref(), Some("a"));
         assert_eq!(content("<c type='image/png'>iVBORw0KGgo=</c>").as_deref(), Some("iVBORw0KGgo="));

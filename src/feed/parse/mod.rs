@@ -60,6 +60,8 @@ pub struct Hints<'a> {
     pub content_type: Option<&'a str>,
     /// The address the document came from: the base of its relative links where it sets no `xml:base`.
     pub base_url: Option<&'a Url>,
+    /// The bytes are not all of the document.
+    pub is_cut_off: bool,
 }
 
 /// The format a feed was read as.
@@ -174,7 +176,7 @@ pub enum ParseError {
 /// [`ParseError`], always one line. An HTML page is [`ParseError::NotAFeed`] however well it parses.
 pub fn parse(body: &[u8], hints: &Hints<'_>) -> Result<ParsedFeed, ParseError> {
     let unpacked = unpack::unpack(body)?;
-    let is_cut = unpacked.is_cut;
+    let is_cut = unpacked.is_cut || hints.is_cut_off;
     let decoded = text::decode(&unpacked.bytes, hints.content_type);
     // Blank lines before the declaration are the one defect that is harmless to mend here.
     let text = decoded.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
@@ -221,7 +223,8 @@ fn mend(text: &str, error: ParseError) -> Result<(String, (Recovery, ParseError)
         _ if !text.starts_with('<') => {
             Err(ParseError::NotAFeed { found: "it is text that does not start with <".to_owned() })
         }
-        _ => Err(error),
+        Err(too_complex) => Err(too_complex),
+        Ok(None) => Err(error),
     }
 }
 

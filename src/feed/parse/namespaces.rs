@@ -18,13 +18,16 @@ pub(super) const RDF: &str = "http://www.w3.org/1999/02/22-rdf-syntax-ns#";
 pub(super) const XHTML: &str = "http://www.w3.org/1999/xhtml";
 pub(super) const XML: &str = "http://www.w3.org/XML/1998/namespace";
 
-/// Namespace → the prefix its specification uses. Compared without regard to case and a final slash, which feeds
-/// write either way (`http://search.yahoo.com/mrss`).
+/// Namespace → the prefix its specification uses. Compared without regard to case, `http` or `https`, and a final slash,
+/// which feeds write either way (`https://search.yahoo.com/mrss`).
 const USUAL_PREFIXES: &[(&str, &str)] = &[
     (ATOM, "atom"),
     (ATOM_03, "atom"),
     (RSS_090, "rss"),
+    ("http://channel.netscape.com/rdf/simple/0.9/", "rss"),
     (RSS_10, "rss"),
+    ("http://purl.org/rss/1.0/modules/rss091#", "rss"),
+    ("http://blogs.law.harvard.edu/tech/rss", "rss"),
     ("http://purl.org/atom/app#", "app"),
     ("http://www.w3.org/2007/app", "app"),
     ("http://webns.net/mvcb/", "admin"),
@@ -96,32 +99,56 @@ pub(super) struct Known {
 }
 
 /// Recognises the namespaces of one document, remembering those it has seen.
+///
+/// A namespace that is not known is recognised by its prefix, where that is a usual one (`xmlns:dc="urn:mine"`). Without
+/// a prefix, where the root or what is in it has it, it is the feed's own: `<feed xmlns="http://www.w3.org/2005/Atm">`
+/// means Atom.
 #[derive(Default)]
-pub(super) struct Namespaces<'a>(RefCell<Vec<(&'a str, Known)>>);
+pub(super) struct Namespaces<'a> {
+    seen: RefCell<Vec<(&'a str, Known)>>,
+    /// A namespace that is the formats' own in this document, though nothing but its place says so.
+    own: Option<&'a str>,
+}
 
 impl<'a> Namespaces<'a> {
+    /// Those of the document whose root element is `root`.
+    pub(super) fn of(root: Node<'a, '_>) -> Self {
+        let inside = root.children().find(Node::is_element);
+        let unprefixed =
+            |node: Node<'a, '_>| node.default_namespace().filter(|uri| node.tag_name().namespace() == Some(uri));
+        let own = unprefixed(root).or_else(|| unprefixed(inside?));
+        let own = own.filter(|uri| recognise(uri).vocabulary == Vocabulary::Other);
+        Self { own, ..Self::default() }
+    }
+
     /// The vocabulary of an element.
     pub(super) fn vocabulary(&self, node: Node<'a, '_>) -> Vocabulary {
-        node.tag_name().namespace().map_or(Vocabulary::Core, |namespace| self.known(namespace).vocabulary)
+        node.tag_name().namespace().map_or(Vocabulary::Core, |namespace| self.known(node, namespace).vocabulary)
     }
 
     /// `prefix:name` of an element or attribute in `namespace`, seen from `node`. A namespace we do not know keeps the
     /// prefix the document gives it; one without a prefix gives the bare name.
     pub(super) fn usual_name(&self, node: Node<'_, '_>, namespace: &'a str, name: &str) -> String {
-        let usual = self.known(namespace).usual_prefix;
+        let usual = self.known(node, namespace).usual_prefix;
         match usual.or_else(|| own_prefix(node, namespace)) {
             Some(prefix) => [prefix, ":", name].concat(),
             None => name.to_owned(),
         }
     }
 
-    fn known(&self, namespace: &'a str) -> Known {
-        let mut seen = self.0.borrow_mut();
+    /// What `namespace`, which is in force at `node`, is.
+    fn known(&self, node: Node<'_, '_>, namespace: &'a str) -> Known {
+        let mut seen = self.seen.borrow_mut();
         // A declaration is one place in memory, however many elements are in it.
         if let Some((_, known)) = seen.iter().find(|(uri, _)| std::ptr::eq(*uri, namespace)) {
             return *known;
         }
-        let known = recognise(namespace);
+        let mut known = recognise(namespace);
+        if self.own == Some(namespace) {
+            known.vocabulary = Vocabulary::Core;
+        } else if known.vocabulary == Vocabulary::Other && known.usual_prefix.is_none() {
+            known = own_prefix(node, namespace).and_then(usual_namespace).map_or(known, recognise);
+        }
         if seen.len() < REMEMBERED_MAX {
             seen.push((namespace, known));
         }
@@ -157,7 +184,14 @@ pub(super) fn usual_namespace(prefix: &str) -> Option<&'static str> {
 
 /// Whether two spellings name the same namespace.
 fn same(left: &str, right: &str) -> bool {
-    left.trim_end_matches('/').eq_ignore_ascii_case(right.trim_end_matches('/'))
+    bare(left).eq_ignore_ascii_case(bare(right))
+}
+
+/// A namespace without what feeds write either way.
+fn bare(namespace: &str) -> &str {
+    let namespace = namespace.trim().trim_end_matches('/');
+    let is_web = |scheme: &&str| namespace.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    ["http://", "https://"].iter().find(|scheme| is_web(scheme)).map_or(namespace, |scheme| &namespace[scheme.len()..])
 }
 
 /// Whether `namespace` is the one of Atom 0.3.
@@ -185,7 +219,7 @@ mod tests {
         let document = Document::parse(xml).expect("is well-formed");
         let root = document.root_element();
         let namespace = root.tag_name().namespace().expect("has a namespace");
-        Namespaces::default().usual_name(root, namespace, root.tag_name().name())
+        Namespaces::of(root).usual_name(root, namespace, root.tag_name().name())
     }
 
     #[test]
@@ -219,6 +253,24 @@ mod tests {
         ] {
             let document = Document::parse(xml).expect("is well-formed");
             assert_eq!(Namespaces::default().vocabulary(document.root_element()), vocabulary, "{xml}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_that_is_not_known_is_recognised_by_its_prefix_or_its_place() {
+        for (xml, vocabulary) in [
+            ("<dc:a xmlns:dc='urn:mine'/>", Vocabulary::Dc),
+            ("<m:a xmlns:m='https://search.yahoo.com/mrss'/>", Vocabulary::Media),
+            ("<a xmlns='http://www.w3.org/2005/Atm'/>", Vocabulary::Core),
+            ("<rdf:a xmlns:rdf='urn:rdf'><b xmlns='urn:rss'/></rdf:a>", Vocabulary::Rdf),
+            ("<m:a xmlns:m='urn:mine'/>", Vocabulary::Other),
+        ] {
+            let document = Document::parse(xml).expect("is well-formed");
+            assert_eq!(
+                Namespaces::of(document.root_element()).vocabulary(document.root_element()),
+                vocabulary,
+                "{xml}"
+            );
         }
     }
 }

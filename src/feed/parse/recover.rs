@@ -22,6 +22,31 @@ const ITEMS: &[&str] = &["item", "entry"];
 const VOID: &[&str] = &["area", "br", "col", "embed", "hr", "img", "input", "meta", "param", "wbr"];
 /// HTML elements whose end tag may be left out before the next of their kind.
 const ENDED_BY_NEXT: &[&str] = &["dd", "dt", "li", "option", "p", "td", "th", "tr"];
+/// Fields that hold a text and no element: one that has a field inside was not closed.
+const TEXT_FIELDS: &[&str] =
+    &["title", "link", "guid", "pubDate", "category", "comments", "id", "updated", "published", "issued", "modified"];
+/// Fields that may hold HTML, which has elements called `title`, `link` and `source` too.
+const HTML_FIELDS: &[&str] = &["description", "summary", "content"];
+/// Fields whose names are no elements of HTML.
+const OTHER_FIELDS: &[&str] = &[
+    "guid",
+    "pubDate",
+    "category",
+    "comments",
+    "enclosure",
+    "author",
+    "id",
+    "updated",
+    "published",
+    "issued",
+    "modified",
+];
+/// Prefixes of fields.
+const FIELD_PREFIXES: &[&str] = &["content", "dc", "dcterms", "feedburner", "itunes", "media", "slash", "wfw"];
+/// What fields are in.
+const HOLDERS: &[&str] = &["item", "entry", "channel", "feed"];
+/// How large a document may become when it is written anew. Each `&` alone becomes five bytes.
+const WRITTEN_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// What an undeclared prefix that is not a usual one is declared as, followed by itself.
 const UNDECLARED_START: &str = "undeclared:";
 
@@ -120,7 +145,8 @@ impl fmt::Display for Recovery {
 /// Takes time and memory in proportion to the text.
 ///
 /// # Errors
-/// [`ParseError::TooComplex`] when elements are nested too deep or one has too many attributes.
+/// [`ParseError::TooComplex`] when elements are nested too deep, one has too many attributes, or there is so much to mend
+/// that the document becomes larger than [`WRITTEN_MAX_BYTES`].
 pub(super) fn recover(text: &str) -> Result<Option<(String, Recovery)>, ParseError> {
     let Some(root) = root_start(text) else { return Ok(None) };
     let mut writer = Writer::new(text, root);
@@ -184,6 +210,8 @@ struct Writer<'a> {
     at: usize,
     out: String,
     open: Vec<Open<'a>>,
+    /// Which of the open elements have fields inside.
+    holders: Vec<usize>,
     /// Prefixes in force, innermost last.
     prefixes: Vec<&'a str>,
     /// Prefixes used and never declared, for the root element.
@@ -203,6 +231,7 @@ impl<'a> Writer<'a> {
             at: root,
             out: String::with_capacity(text.len() - root + 1024),
             open: Vec::new(),
+            holders: Vec::new(),
             prefixes: Vec::new(),
             undeclared: Vec::new(),
             root_name_end: 0,
@@ -234,6 +263,7 @@ impl<'a> Writer<'a> {
             } else {
                 self.start_tag()?;
             }
+            guard::limit(self.out.len(), WRITTEN_MAX_BYTES, "bytes once mended")?;
         }
         Ok(())
     }
@@ -282,7 +312,8 @@ impl<'a> Writer<'a> {
     /// Writes `text`, in which references are kept or understood, and what XML does not allow is left out.
     fn escape(&mut self, text: &str, in_attribute: bool) {
         let mut rest = text;
-        loop {
+        // Over it, the caller gives up.
+        while self.out.len() <= WRITTEN_MAX_BYTES {
             let bytes = rest.as_bytes();
             let special = bytes.iter().position(|byte| matches!(byte, b'&' | b'<' | b'>' | b'"' | 0..=0x1f | 0xef));
             let Some(at) = special else {
@@ -424,6 +455,7 @@ impl<'a> Writer<'a> {
         if let Some(open) = self.open.pop() {
             write_end_tag(&mut self.out, open.name);
             self.prefixes.truncate(self.prefixes.len() - open.n_prefixes);
+            self.holders.pop_if(|depth| *depth == self.open.len());
         }
     }
 
@@ -461,6 +493,12 @@ impl<'a> Writer<'a> {
             self.recovery.note(Defect::UnclosedElement);
             self.close_one();
         }
+        if let Some(depth) = self.unclosed_field(name) {
+            while self.open.len() > depth {
+                self.recovery.note(Defect::UnclosedElement);
+                self.close_one();
+            }
+        }
         let start = self.out.len();
         self.out.push('<');
         self.out.push_str(name);
@@ -492,10 +530,28 @@ impl<'a> Writer<'a> {
             self.prefixes.truncate(n_prefixes_before);
         } else {
             self.out.push('>');
+            if is_one_of(name, HOLDERS) {
+                self.holders.push(self.open.len());
+            }
             self.open.push(Open { name, start, n_prefixes: self.prefixes.len() - n_prefixes_before });
             guard::limit(self.open.len(), DEPTH_MAX, "elements inside each other")?;
         }
         Ok(())
+    }
+
+    /// Where the field that `name` starts inside of is open, if `name` is a field too, so that its end tag is missing.
+    fn unclosed_field(&self, name: &str) -> Option<usize> {
+        let depth = self.holders.last()? + 1;
+        let field = self.open.get(depth)?.name;
+        let is_any = |name: &str, known: &[&str]| known.iter().any(|known| name.eq_ignore_ascii_case(known));
+        let is_prefixed = || name.split_once(':').is_some_and(|(prefix, _)| FIELD_PREFIXES.contains(&prefix));
+        let is_field = is_any(name, OTHER_FIELDS) || is_prefixed();
+        let is_unclosed = if is_any(field, TEXT_FIELDS) {
+            is_field || is_any(name, TEXT_FIELDS) || is_any(name, HTML_FIELDS)
+        } else {
+            is_field && is_any(field, HTML_FIELDS)
+        };
+        is_unclosed.then_some(depth)
     }
 
     /// Sees to it that the prefix of `name` is declared.
@@ -681,6 +737,12 @@ mod tests {
             ),
             ("<rss><!-- a -- b --><!X></rss>", "<rss></rss>", "2 broken declarations"),
             ("<rss><item>a<item>b</item></rss>", "<rss><item>a</item><item>b</item></rss>", "1 unclosed element"),
+            (
+                "<rss><item><title>a<link>b<guid>c</guid><description>d<title>e</title><dc:x>f</dc:x></item></rss>",
+                "<rss xmlns:dc=\"http://purl.org/dc/elements/1.1/\"><item><title>a</title><link>b</link><guid>c</guid>\
+                 <description>d<title>e</title></description><dc:x>f</dc:x></item></rss>",
+                "3 unclosed elements, 1 undeclared prefix",
+            ),
             ("<rss><Title>a</title></rss>", "<rss><Title>a</Title></rss>", "1 broken declaration"),
         ] {
             assert_eq!(recovered(text), (expected.to_owned(), defect.to_owned()), "{text}");

@@ -14,6 +14,8 @@ pub(super) enum Role {
     Content,
     Author,
     Category,
+    /// A list of categories, between commas.
+    Keywords,
     Enclosure,
     /// Where an Atom entry was taken from.
     Source,
@@ -67,7 +69,9 @@ pub(super) fn role(vocabulary: Vocabulary, name: &str) -> Option<(Role, Rank)> {
         (Core, b"author") => (Role::Author, 1),
         (Itunes, b"author") => (Role::Author, 2),
 
-        (Core, b"category") | (Dc, b"subject") => (Role::Category, 0),
+        (Core | Itunes | Media, b"category") | (Dc, b"subject") => (Role::Category, 0),
+
+        (Itunes | Media, b"keywords") | (Core, b"tags") => (Role::Keywords, 0),
 
         (Core, b"enclosure") => (Role::Enclosure, 0),
 

@@ -26,7 +26,7 @@ fn fixtures() -> Vec<PathBuf> {
 
 fn parse_here(body: &[u8]) -> Result<ParsedFeed, ParseError> {
     let base_url = BASE_URL.parse().expect("is a URL");
-    parse(body, &Hints { content_type: None, base_url: Some(&base_url) })
+    parse(body, &Hints { base_url: Some(&base_url), ..Hints::default() })
 }
 
 /// What a fixture's `.json` holds.
@@ -94,7 +94,7 @@ fn a_feed_without_items_is_a_feed() {
 
 #[test]
 fn the_http_charset_reaches_the_text() {
-    let hints = Hints { content_type: Some("text/xml; charset=iso-8859-1"), base_url: None };
+    let hints = Hints { content_type: Some("text/xml; charset=iso-8859-1"), ..Hints::default() };
     let feed = parse(b"<rss><channel><title>caf\xE9</title></channel></rss>", &hints).expect("is a feed");
     assert_eq!(feed.title.as_deref(), Some("café"));
 }

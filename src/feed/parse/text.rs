@@ -18,6 +18,9 @@ const DECLARATION_MAX_BYTES: usize = 512;
 /// How much is looked at to guess an encoding, from the first byte on that is not ASCII.
 const GUESS_MAX_BYTES: usize = 256 * 1024;
 
+/// How many characters of UTF-8 there must be for each byte that is not, for a declaration of something else to be wrong.
+const VALID_PER_INVALID: usize = 8;
+
 /// Decodes `body`; borrows when it is already valid UTF-8.
 ///
 /// `content_type` is the HTTP header as received, with or without a `charset`.
@@ -40,8 +43,9 @@ pub(super) fn decode<'a>(body: &'a [u8], content_type: Option<&str>) -> Cow<'a, 
         return Cow::Borrowed(text);
     }
     let encoding = match declared {
-        Some(encoding) if encoding != UTF_8 => encoding,
-        _ if is_mostly_utf_8(body) => UTF_8,
+        Some(encoding) if encoding != UTF_8 && !is_utf_8_with_errors(body, VALID_PER_INVALID) => encoding,
+        Some(encoding) if encoding != UTF_8 => UTF_8,
+        _ if is_utf_8_with_errors(body, 1) => UTF_8,
         _ => guess(body),
     };
     encoding.decode_without_bom_handling(body).0
@@ -90,14 +94,14 @@ fn http_charset(content_type: &str) -> Option<&'static Encoding> {
     })
 }
 
-/// Whether more characters beyond ASCII are valid UTF-8 than are not.
-fn is_mostly_utf_8(body: &[u8]) -> bool {
+/// Whether characters beyond ASCII are valid UTF-8 at least `times` as often as not.
+fn is_utf_8_with_errors(body: &[u8], times: usize) -> bool {
     let (mut valid, mut invalid) = (0, 0);
     for chunk in body.utf8_chunks() {
         valid += chunk.valid().bytes().filter(|byte| *byte >= 0xc0).count();
         invalid += usize::from(!chunk.invalid().is_empty());
     }
-    valid >= invalid
+    valid >= invalid * times
 }
 
 /// The encoding that the bytes look like.
@@ -166,6 +170,8 @@ mod tests {
     fn a_declaration_that_lies_is_found_out() {
         let is_utf_8 = "<?xml version='1.0' encoding='iso-8859-1'?><a>Größe – €</a>";
         assert_eq!(decode(is_utf_8.as_bytes(), None), is_utf_8);
+        let with_a_bad_byte = [is_utf_8.replace("Größe", "ÄÖÜäöü").as_bytes(), b"\xE9"].concat();
+        assert!(decode(&with_a_bad_byte, None).ends_with("<a>ÄÖÜäöü – €</a>\u{FFFD}"));
         let is_latin = b"<?xml version='1.0' encoding='utf-8'?><a>Gr\xF6\xDFe und Stra\xDFe</a>";
         assert!(decode(is_latin, None).ends_with("<a>Größe und Straße</a>"));
     }

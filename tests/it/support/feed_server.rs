@@ -84,6 +84,11 @@ impl Page {
         Self::new(rss)
     }
 
+    /// Its body, as it is now.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        self.body.to_vec()
+    }
+
     /// The answer has this header.
     pub(crate) fn with_header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
