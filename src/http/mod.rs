@@ -20,6 +20,7 @@ mod health;
 mod imports;
 mod live;
 mod readings;
+mod dead_groups;
 mod feeds;
 mod health_facts;
 mod actions;
@@ -45,9 +46,9 @@ use tokio_util::task::TaskTracker;
 
 pub use error::ApiError;
 
+use self::dead_groups::DeadScans;
 use self::live::{News, Shared};
 use self::operations::Operations;
-use self::readings::DeadScans;
 use self::session::Sessions;
 use crate::config::{Config, Secret};
 use crate::import::{ConfiguredFeeds, Grouping};

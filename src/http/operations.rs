@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::readings::reason_group;
+use super::dead_groups::reason_group;
 use super::{ApiError, App};
 use crate::error::chain;
 use crate::import::forget_item;

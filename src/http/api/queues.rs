@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::dead_groups::dead_groups;
 use super::super::live::event_json;
 use super::super::operations::{LetterFilter, WithLetters};
 use super::super::readings::{self, counts_json};
@@ -68,7 +69,7 @@ pub(super) async fn workers(ask: Ask) -> Result<Response, ApiError> {
 pub(super) async fn dead(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
     let queue = readings::queue(&ask.app, &ask.queue_name()).await?;
-    let groups = readings::dead_groups(&ask.app, &queue).await?;
+    let groups = dead_groups(&ask.app, &queue).await?;
     let rows: Vec<Value> = groups
         .groups
         .iter()

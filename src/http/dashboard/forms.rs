@@ -1,33 +1,30 @@
-//! What forms do, and the login. Each action ends in a page that says what came of it.
+//! What forms do. Each action ends in a page that says what came of it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts as _, Request};
-use axum::http::{HeaderMap, header};
 use axum::response::Response;
-use maud::html;
 use percent_encoding::percent_decode_str;
-use subtle::ConstantTimeEq as _;
 
-use super::{Page, ROOT, said_cookie, see_other, set_cookie};
+use super::login::is_https;
+use super::page::{Page, said_cookie, set_cookie};
+use super::see_other;
 use crate::http::actions::{Actor, Asked, Changes, Verb};
 use crate::http::operations::{LetterFilter, Operation, WithLetters};
-use crate::http::{ApiError, App, api, guard, session};
+use crate::http::{ApiError, App, api, guard};
 use crate::job::JobId;
 use crate::queue::QueueError;
 
-/// How long a wrong token is thought about: whoever tries many waits long.
-const WRONG_TOKEN_PAUSE: Duration = Duration::from_millis(500);
 /// What an action came to is shown on the next page, if that comes soon.
 const SAID_FOR_S: u32 = 30;
 
 /// A form that was sent from one of our pages.
 pub(super) struct Form {
-    page: Page,
-    fields: Vec<(String, String)>,
-    is_https: bool,
+    pub(super) page: Page,
+    pub(super) fields: Vec<(String, String)>,
+    pub(super) is_https: bool,
 }
 
 impl FromRequest<Arc<App>> for Form {
@@ -51,41 +48,36 @@ impl FromRequest<Arc<App>> for Form {
     }
 }
 
-/// Whether the browser spoke TLS with the proxy in front of us.
-fn is_https(headers: &HeaderMap) -> bool {
-    headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
-}
-
 impl Form {
-    fn text(&self, name: &str) -> Option<&str> {
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
         let found = self.fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
         found.filter(|value| !value.is_empty())
     }
 
-    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, ApiError> {
+    pub(super) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, ApiError> {
         let number = self.text(name).map(|text| text.trim().parse()).transpose();
         number.map_err(|_| ApiError::BadRequest(format!("{name}: a whole number is accepted")))
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.text(name).is_some()
     }
 
-    fn duration(&self, name: &str) -> Result<Option<Duration>, ApiError> {
+    pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, ApiError> {
         let parsed = self.text(name).map(|text| humantime::parse_duration(text.trim())).transpose();
         parsed.map_err(|_| ApiError::BadRequest(format!("{name}: a duration such as 15m or 1h 30m is accepted")))
     }
 
-    fn action(&self) -> &str {
+    pub(super) fn action(&self) -> &str {
         self.text("do").unwrap_or_default()
     }
 
-    fn actor(&self) -> Actor<'_> {
+    pub(super) fn actor(&self) -> Actor<'_> {
         Actor { app: &self.page.app, viewer: &self.page.viewer }
     }
 
     /// To a page of ours that says what came of it.
-    fn back(&self, to: &str, said: &str) -> Response {
+    pub(super) fn back(&self, to: &str, said: &str) -> Response {
         let mut response = see_other(to);
         set_cookie(response.headers_mut(), &said_cookie(&self.page.app, said, SAID_FOR_S));
         response
@@ -231,71 +223,4 @@ pub(super) async fn operation(form: Form) -> Result<Response, ApiError> {
     let operation = found.ok_or(ApiError::Missing { what: "operation", name: id })?;
     let said = form.actor().stop(&operation);
     Ok(form.back(&form.page.url(&format!("/operations/{}", operation.id)), &said))
-}
-
-/// The way in.
-pub(super) async fn login_page(page: Page) -> Response {
-    if page.app.token.is_none() || page.viewer.session.is_some() {
-        return see_other(&page.url(""));
-    }
-    login_form(&page, None)
-}
-
-fn login_form(page: &Page, problem: Option<&str>) -> Response {
-    let body = html! {
-        div.panel {
-            form.stack method="post" action=(page.url("/login")) {
-                h1 { "feedmill" }
-                @if let Some(problem) = problem { p.bad role="alert" { (problem) } }
-                (page.form_token())
-                input type="hidden" name="next" value=(page.params.text("next").unwrap_or_default());
-                label { "Token"
-                    input type="password" name="token" autocomplete="current-password" required autofocus;
-                }
-                button.main { "Log in" }
-                p.dim { "It is what this feedmill was started with as " code { "FEEDMILL_TOKEN" } "." }
-            }
-        }
-    };
-    page.shell_for("Log in", "", &body, false)
-}
-
-pub(super) async fn login(form: Form) -> Result<Response, ApiError> {
-    let app = form.page.app.clone();
-    let token = app.token.as_ref().ok_or(ApiError::NoRoute)?;
-    let shown = form.text("token").unwrap_or_default();
-    if !bool::from(shown.trim().as_bytes().ct_eq(token.expose().as_bytes())) {
-        tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
-        tracing::warn!(audit = true, "a login failed: another token");
-        let mut response = login_form(&form.page, Some("That is not the token."));
-        *response.status_mut() = axum::http::StatusCode::UNAUTHORIZED;
-        return Ok(response);
-    }
-    let (cookie, session) = app.sessions.begin(SystemTime::now());
-    tracing::info!(audit = true, session = session.nonce, "session {} begins", session.nonce);
-    let next = form.text("next").unwrap_or_default();
-    let is_ours = next.starts_with(ROOT)
-        && super::is_page(next.split(['?', '#']).next().unwrap_or_default())
-        && next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-    let to = if is_ours { format!("{}{next}", app.options.base_path) } else { form.page.url("") };
-    let mut response = see_other(&to);
-    let secure = if form.is_https { "; Secure" } else { "" };
-    let (name, path, age) = (session::COOKIE, super::cookie_path(&app), session::LIFETIME.as_secs());
-    set_cookie(
-        response.headers_mut(),
-        &format!("{name}={cookie}; Path={path}; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"),
-    );
-    Ok(response)
-}
-
-pub(super) async fn logout(form: Form) -> Response {
-    if let Some(session) = &form.page.viewer.session {
-        tracing::info!(audit = true, session = session.nonce, "session {} ends", session.nonce);
-    }
-    let mut response = see_other(&form.page.url("/login"));
-    let (name, path) = (session::COOKIE, super::cookie_path(&form.page.app));
-    set_cookie(response.headers_mut(), &format!("{name}=; Path={path}; Max-Age=0; HttpOnly; SameSite=Strict"));
-    response.headers_mut().insert("clear-site-data", axum::http::HeaderValue::from_static("\"cache\""));
-    response.headers_mut().insert(header::CACHE_CONTROL, axum::http::HeaderValue::from_static("no-store"));
-    response
 }

@@ -1,124 +1,20 @@
-//! Pages about feeds, their imports and the documents that came of them.
+//! Imports: the newest, and one with what became of its items.
 
 use axum::response::Response;
 use maud::{Markup, html};
 
-use super::Page;
-use super::view::{number, stacked, state, time, tree};
+use super::page::Page;
+use super::view::{number, state, time};
 use crate::http::ApiError;
-use crate::http::feeds::{self, FeedRow, Which};
 use crate::http::live::SECOND;
 use crate::import;
 use crate::job::ImportId;
 use crate::store::imports::{ImportFilter, ImportRecord, ImportStatus};
 
-/// Feeds and imports of a page.
+/// Imports of a page.
 const ROWS: usize = 50;
-/// Imports of a feed's chart.
-const CHART_IMPORTS: u32 = 40;
 
-pub(super) async fn feeds(page: Page) -> Result<Response, ApiError> {
-    let which = page.params.text("which").map_or(Ok(Which::All), Which::of)?;
-    let (text, after) = (page.params.text("text").unwrap_or_default(), page.params.text("after").unwrap_or_default());
-    let listed = feeds::list(&page.app, which, text, after, ROWS).await?;
-    let here = page.url("/feeds");
-    let body = html! {
-        div.head { div { h1 { "Feeds" } } span.dim { (number(page.app.feeds.current().len() as u64)) " in force" } }
-        section.panel.flush {
-            nav.tabs aria-label="Which feeds" {
-                @for one in Which::ALL { a href=(page.with_params(&here, &[("which", one.name())])) aria-current=[(one == which).then_some("page")] { (one.name()) } }
-            }
-            form.bar method="get" action=(here) role="search" {
-                input type="hidden" name="which" value=(which.name());
-                input type="search" name="text" aria-label="Name or address" placeholder="Name or address ( / )" value=(text) size="30";
-                button { "Search" }
-            }
-            @if listed.feeds.is_empty() { p.empty { "There are no such feeds." } }
-            @else {
-                div.scroll {
-                    table.fold {
-                        thead { tr { th scope="col" { "Feed" } th scope="col" { "State" } th.num scope="col" { "HTTP" } th scope="col" { "Last fetch" } th scope="col" { "Next" } th scope="col" { "Schedule" } th scope="col" { span.skip { "Actions" } } } }
-                        tbody { @for feed in &listed.feeds { (feed_row(&page, feed)) } }
-                    }
-                }
-            }
-            @if let Some(next) = &listed.next {
-                div.bar.below { span.push {} a.button href=(page.with_params(&here, &[("which", which.name()), ("text", text), ("after", next)])) { "Next page" } }
-            }
-        }
-    };
-    Ok(page.shell("Feeds", "feeds", &body))
-}
-
-fn feed_row(page: &Page, feed: &FeedRow) -> Markup {
-    html! {
-        tr {
-            td.wide {
-                a href=(page.feed_url(&feed.name)) { (feed.name) }
-                br; span.dim { (feed.url) }
-                @if let Some(error) = &feed.last_error { br; span.bad { (error) } }
-            }
-            td { (state(&feed.state())) }
-            td.num data-name="HTTP" { @if let Some(status) = feed.last_status { (status) } }
-            td.nowrap data-name="last" { (time(feed.last_fetch_at)) }
-            td.nowrap data-name="next" { (time(feed.next_fetch_at)) }
-            td data-name="schedule" { @if let Some(schedule) = &feed.schedule { (schedule) } @else { span.dim { "when asked" } } }
-            td { @if page.may_act() && feed.from != "gone" { (page.button(&page.feed_url(&feed.name), ("do", "import"), "Import now", "")) } }
-        }
-    }
-}
-
-pub(super) async fn feed(page: Page) -> Result<Response, ApiError> {
-    let feed = feeds::find(&page.app, &page.part(1)).await?;
-    let here = page.feed_url(&feed.name);
-    let imports = read_imports(&page, Some(&feed.name), None, CHART_IMPORTS).await?;
-    let mut bars: Vec<[u64; 3]> =
-        imports.iter().rev().map(|one| [one.new, one.changed, one.unchanged + one.duplicate]).collect();
-    if bars.len() < 8 {
-        // So that one import is not a wall.
-        bars.splice(0..0, vec![[0; 3]; 8 - bars.len()]);
-    }
-    let body = html! {
-        div.head {
-            p.crumbs { a href=(page.url("/feeds")) { "Feeds" } " / " (feed.name) }
-            div { h1 { (feed.title.as_deref().unwrap_or(&feed.name)) } (state(&feed.state())) }
-            @if page.may_act() && feed.from != "gone" {
-                div {
-                    (page.button(&here, ("do", "import"), "Import now", "main"))
-                    @if feed.from == "subscription" {
-                        @if feed.is_paused { (page.button(&here, ("do", "resume"), "Resume", "")) }
-                        @else { (page.button(&here, ("do", "pause"), "Pause", "")) }
-                    }
-                }
-            }
-        }
-        div.grid {
-            section.panel {
-                h2 { "About" }
-                dl.about {
-                    dt { "Address" } dd { (feed.url) }
-                    @if feed.source != feed.url { dt { "Source" } dd { (feed.source) } }
-                    @if let Some(moved) = &feed.moved_to { dt { "Moved to" } dd { (moved) } }
-                    dt { "From" } dd { (if feed.from == "file" { page.app.options.config_file.as_str() } else { feed.from }) }
-                    dt { "Schedule" } dd { @if let Some(schedule) = &feed.schedule { (schedule) } @else { "when asked" } }
-                    dt { "Last fetch" } dd { (time(feed.last_fetch_at)) @if let Some(status) = feed.last_status { ", HTTP " (status) } }
-                    dt { "Next fetch" } dd { (time(feed.next_fetch_at)) }
-                    dt { "Failures in a row" } dd { (feed.consecutive_failures) }
-                    @if let Some(error) = &feed.last_error { dt { "Last error" } dd.bad { (error) } }
-                }
-            }
-            section.panel {
-                h2 { "Items of the last imports" }
-                (stacked(&bars, ["done", "died", "rest"], &format!("Items of the last {} imports: new, changed, unchanged", imports.len()), ["older", "newest"]))
-                div.legend { span { i.done {} "new" } span { i.died {} "changed" } span { i.rest {} "unchanged" } }
-            }
-        }
-        section.panel.flush { h2 { "Imports" } (imports_table(&page, &imports, false)) }
-    };
-    Ok(page.shell(&feed.name, "feeds", &body))
-}
-
-async fn read_imports(
+pub(super) async fn read_imports(
     page: &Page,
     feed: Option<&str>,
     run: Option<&str>,
@@ -132,7 +28,7 @@ async fn read_imports(
     Ok((*page.app.shared.get(key, SECOND, load).await?).clone())
 }
 
-pub(super) async fn imports(page: Page) -> Result<Response, ApiError> {
+pub(super) async fn list(page: Page) -> Result<Response, ApiError> {
     let (feed, run) = (page.params.text("feed"), page.params.text("run"));
     let limit = page.params.number("limit", (1, ROWS as u64, 1000))? as u32;
     let all = read_imports(&page, feed, run, limit).await?;
@@ -162,7 +58,7 @@ fn status_word(status: ImportStatus) -> &'static str {
     }
 }
 
-fn imports_table(page: &Page, imports: &[ImportRecord], with_feed: bool) -> Markup {
+pub(super) fn imports_table(page: &Page, imports: &[ImportRecord], with_feed: bool) -> Markup {
     html! {
         @if imports.is_empty() { p.empty { "There are none." } }
         @else {
@@ -199,7 +95,7 @@ fn imports_table(page: &Page, imports: &[ImportRecord], with_feed: bool) -> Mark
     }
 }
 
-pub(super) async fn import(page: Page) -> Result<Response, ApiError> {
+pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
     let text = page.part(1);
     let id: ImportId = text.parse().map_err(|_| ApiError::no_import(&text))?;
     let found = import::find_import(&page.app.queues.import, &page.app.store, id).await?;
@@ -258,21 +154,4 @@ pub(super) async fn import(page: Page) -> Result<Response, ApiError> {
         }
     };
     Ok(page.shell(&format!("Import of {}", one.feed), "imports", &body))
-}
-
-pub(super) async fn document(page: Page) -> Result<Response, ApiError> {
-    let wanted = page.params.text("source").zip(page.params.text("guid"));
-    let (source, guid) = wanted.ok_or_else(|| ApiError::BadRequest("source and guid must be given".to_owned()))?;
-    let found = page.app.store.find_document(source, guid).await?;
-    let body = html! {
-        div.head { div { h1 { "Document" } } }
-        p.mono { (source) "#" (guid) }
-        section.panel {
-            @match &found {
-                Some(document) => (tree(document)),
-                None => p.dim { "There is no document of this item: its job is not done yet, or it was never seen." },
-            }
-        }
-    };
-    Ok(page.shell("Document", "imports", &body))
 }
