@@ -44,6 +44,7 @@ pub mod inspect;
 pub mod list;
 pub mod progress;
 pub mod registry;
+pub mod ended_sessions;
 pub mod server_info;
 pub mod search;
 pub mod series;

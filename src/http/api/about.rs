@@ -1,6 +1,7 @@
 //! What is not about one queue: news, health, workers, feeds, documents, operations.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
@@ -10,6 +11,7 @@ use futures_util::Stream;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
+use super::super::guard::{self, Viewer};
 use super::super::{App, feeds, health_facts, readings};
 use super::{ApiError, Ask, answer, begun, said};
 use crate::views::worker_json;
@@ -32,7 +34,7 @@ pub(super) async fn openapi(ask: Ask) -> Result<Response, ApiError> {
 /// News as server-sent events: `snapshot` once a second, and `event` for what happens in the queues.
 pub(super) async fn live(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
-    let stream = Sse::new(news(&ask.app)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    let stream = Sse::new(news(&ask.app, ask.viewer.clone())).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     let mut response = stream.into_response();
     // Proxies that collect what they pass on would hold news back.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -40,15 +42,19 @@ pub(super) async fn live(ask: Ask) -> Result<Response, ApiError> {
     Ok(response)
 }
 
-fn news(app: &App) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+/// Ends with the process, and with the session of who listens.
+fn news(app: &Arc<App>, viewer: Viewer) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
     let listening = app.news.listen();
-    let shutdown = app.shutdown.clone();
-    futures_util::stream::unfold((listening, shutdown), async |((mut snapshots, mut events), shutdown)| {
+    let who = (app.clone(), viewer);
+    futures_util::stream::unfold((listening, who), async |((mut snapshots, mut events), (app, viewer))| {
         let event = loop {
             tokio::select! {
-                () = shutdown.cancelled() => return None,
+                () = app.shutdown.cancelled() => return None,
                 changed = snapshots.changed() => {
                     changed.ok()?;
+                    if !guard::still_may(&app, &viewer).await {
+                        return None;
+                    }
                     let snapshot = snapshots.borrow_and_update().clone();
                     break Event::default().event("snapshot").data(&*snapshot);
                 }
@@ -60,7 +66,7 @@ fn news(app: &App) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
                 },
             }
         };
-        Some((Ok(event), ((snapshots, events), shutdown)))
+        Some((Ok(event), ((snapshots, events), (app, viewer))))
     })
 }
 

@@ -70,16 +70,20 @@ pub(super) async fn login(form: Form) -> Result<Response, ApiError> {
     Ok(response)
 }
 
-pub(super) async fn logout(form: Form) -> Response {
+/// The way out. A session that Redis cannot be told of goes on, and the browser keeps its cookie, so that it can be tried
+/// again.
+pub(super) async fn logout(form: Form) -> Result<Response, ApiError> {
+    let app = &form.page.app;
     if let Some(session) = &form.page.viewer.session {
+        app.sessions.end(session, app.queues.import.redis(), SystemTime::now()).await?;
         tracing::info!(audit = true, session = session.nonce, "session {} ends", session.nonce);
     }
     let mut response = see_other(&form.page.url("/login"));
-    let (name, path) = (session::COOKIE, cookie_path(&form.page.app));
+    let (name, path) = (session::COOKIE, cookie_path(app));
     set_cookie(response.headers_mut(), &format!("{name}=; Path={path}; Max-Age=0; HttpOnly; SameSite=Strict"));
     response.headers_mut().insert("clear-site-data", axum::http::HeaderValue::from_static("\"cache\""));
     response.headers_mut().insert(header::CACHE_CONTROL, axum::http::HeaderValue::from_static("no-store"));
-    response
+    Ok(response)
 }
 
 /// Whether the browser spoke TLS with the proxy in front of us.

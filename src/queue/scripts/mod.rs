@@ -100,6 +100,7 @@ scripts! {
     FIND_SCHEDULER = ["head"] "find_scheduler";
     LIST_SCHEDULERS = [] "list_schedulers";
     REMOVE_SCHEDULER = [] "remove_scheduler";
+    END_SESSION = ["head"] "end_session";
 }
 
 /// One invocation of a script.
