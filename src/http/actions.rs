@@ -95,7 +95,7 @@ impl Actor<'_> {
     }
 
     /// Writes what was done into the log, and lets nobody see what was read before.
-    fn did(&self, action: &str, on: &str, said: String) -> String {
+    pub(super) fn did(&self, action: &str, on: &str, said: String) -> String {
         tracing::info!(audit = true, action, on, by = self.by(), "{action} {on}: {said}");
         self.app.shared.changed();
         said
@@ -254,7 +254,8 @@ impl Actor<'_> {
         Ok(self.did("limit concurrency", queue.name(), said))
     }
 
-    fn payload_max(&self, queue: &Queue) -> usize {
+    /// Largest payload of a job of this queue, in bytes.
+    pub(super) fn payload_max(&self, queue: &Queue) -> usize {
         let [import, fetch] = self.app.options.payload_max_bytes;
         if queue.name() == self.app.queues.fetch.name() { fetch } else { import }
     }
@@ -384,13 +385,6 @@ impl Actor<'_> {
             return Err(ApiError::BadRequest("nothing to change; accepted: payload, delayMs, priority".to_owned()));
         }
         Ok(self.did("change", &format!("{} {id}", queue.name()), said.join(", ")))
-    }
-
-    pub(super) async fn remove_scheduler(&self, queue: &Queue, id: &str) -> Result<String, ApiError> {
-        if !queue.remove_scheduler(id).await? {
-            return Err(ApiError::Missing { what: "scheduler", name: id.chars().take(200).collect() });
-        }
-        Ok(self.did("remove scheduler", &format!("{} {id}", queue.name()), format!("{id} is removed")))
     }
 
     /// Starts the import of a feed: its id.

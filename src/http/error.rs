@@ -164,6 +164,7 @@ impl From<QueueError> for ApiError {
             | QueueError::JobId(_)
             | QueueError::Name { .. }
             | QueueError::SchedulerId(_)
+            | QueueError::Definition(_)
             | QueueError::Priority { .. }
             | QueueError::DeduplicationId { .. }
             | QueueError::NotCleanable { .. } => Self::BadRequest(text),

@@ -6,7 +6,8 @@
 //!   api/         /api: the same as JSON            ├─ behind guard.rs, with a token or a session (session.rs)
 //!   imports.rs   POST /imports/start · GET /imports┘
 //!
-//!   pages, api ──▶ actions.rs, operations.rs (what changes something) · live.rs (what all viewers share)
+//!   pages, api ──▶ actions.rs, operations.rs, schedulers.rs (what changes something)
+//!              ──▶ readings.rs, dead_groups.rs, feeds.rs, health_facts.rs (what is read) ──▶ live.rs (what all share)
 //! ```
 //!
 //! [`bind`] takes an address, [`serve`] answers on it until it is told to end. `guard.rs` decides who may ask, `error.rs`
@@ -25,6 +26,7 @@ mod feeds;
 mod health_facts;
 mod actions;
 mod operations;
+mod schedulers;
 mod api;
 mod dashboard;
 

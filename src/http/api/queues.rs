@@ -13,9 +13,8 @@ use super::super::live::event_json;
 use super::super::operations::{LetterFilter, WithLetters};
 use super::super::readings::{self, counts_json};
 use super::{ApiError, Ask, Body, answer, begun, said};
-use crate::queue::schedulers::SchedulerCursor;
 use crate::queue::series::Point;
-use crate::views::{scheduler_json, worker_json};
+use crate::views::worker_json;
 
 pub(super) async fn list(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
@@ -84,31 +83,6 @@ pub(super) async fn dead(ask: Ask) -> Result<Response, ApiError> {
     let shown =
         json!({ "groups": rows, "lookedAt": groups.looked_at, "isThrough": groups.is_through, "at": groups.at });
     Ok(answer(StatusCode::OK, &shown))
-}
-
-pub(super) async fn schedulers(ask: Ask) -> Result<Response, ApiError> {
-    ask.params.only(&["cursor", "limit"])?;
-    let queue = readings::queue(&ask.app, &ask.queue_name()).await?;
-    let cursor = ask.params.parsed::<SchedulerCursor>("cursor")?;
-    let limit = ask.params.number("limit", (1, 50, 256))? as usize;
-    let page = readings::schedulers(&ask.app, &queue, cursor.as_ref(), limit).await?;
-    let feeds = ask.app.feeds.current();
-    let schedulers: Vec<Value> = page
-        .schedulers
-        .iter()
-        .map(|one| {
-            let schedule = feeds.get(&one.id).and_then(|feed| feed.schedule.as_ref()).map(ToString::to_string);
-            scheduler_json(one, schedule.as_deref())
-        })
-        .collect();
-    let next = page.next.as_ref().map(ToString::to_string);
-    Ok(answer(StatusCode::OK, &json!({ "total": page.total, "schedulers": schedulers, "next": next })))
-}
-
-pub(super) async fn remove_scheduler(ask: Ask) -> Result<Response, ApiError> {
-    ask.no_params()?;
-    let queue = ask.actor().queue(&ask.queue_name()).await?;
-    Ok(said(&ask.actor().remove_scheduler(&queue, &ask.part(3)).await?))
 }
 
 pub(super) async fn pause(ask: Ask) -> Result<Response, ApiError> {

@@ -6,16 +6,20 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts as _, Request};
 use axum::response::Response;
+use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
+use serde_json::Value;
 
 use super::login::is_https;
 use super::page::{Page, said_cookie, set_cookie};
 use super::see_other;
 use crate::http::actions::{Actor, Asked, Changes, Verb};
 use crate::http::operations::{LetterFilter, Operation, WithLetters};
+use crate::http::schedulers::{AskedJob, AskedScheduler, word};
 use crate::http::{ApiError, App, api, guard};
 use crate::job::JobId;
-use crate::queue::QueueError;
+use crate::queue::{Queue, QueueError};
+use crate::schedule::CatchUp;
 
 /// What an action came to is shown on the next page, if that comes soon.
 const SAID_FOR_S: u32 = 30;
@@ -66,6 +70,43 @@ impl Form {
     pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, ApiError> {
         let parsed = self.text(name).map(|text| humantime::parse_duration(text.trim())).transpose();
         parsed.map_err(|_| ApiError::BadRequest(format!("{name}: a duration such as 15m or 1h 30m is accepted")))
+    }
+
+    fn time(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
+        let parsed = self.text(name).map(|text| text.trim().parse()).transpose();
+        parsed.map_err(|_| ApiError::BadRequest(format!("{name}: a time such as 2027-01-31T09:00:00Z is accepted")))
+    }
+
+    /// A field that is JSON.
+    fn payload(&self) -> Result<Option<Value>, ApiError> {
+        let payload = self.text("payload").map(serde_json::from_str).transpose();
+        payload.map_err(|error| ApiError::BadRequest(format!("the payload is no JSON: {error}")))
+    }
+
+    fn asked_scheduler(&self) -> Result<AskedScheduler, ApiError> {
+        let text = |name| self.text(name).map(|text| text.trim().to_owned());
+        let ms = |name| Ok::<_, ApiError>(self.duration(name)?.map(|span| span.as_millis() as u64));
+        let policies = [CatchUp::One, CatchUp::Skip, CatchUp::All];
+        let catch_up = policies.into_iter().find(|one| Some(one.word()) == self.text("catch-up"));
+        Ok(AskedScheduler {
+            cron: text("cron"),
+            timezone: text("timezone"),
+            every_ms: ms("every")?,
+            offset_ms: ms("offset")?,
+            start: self.time("start")?,
+            end: self.time("end")?,
+            limit: self.number("limit")?,
+            immediately: self.has("immediately"),
+            catch_up: catch_up.unwrap_or_default(),
+            overlap: Some(!self.has("no-overlap")),
+            job: AskedJob {
+                name: text("name"),
+                payload: self.payload()?.unwrap_or_default(),
+                priority: self.number("priority")?,
+                attempts: self.number("attempts")?,
+                group: text("group"),
+            },
+        })
     }
 
     pub(super) fn action(&self) -> &str {
@@ -122,11 +163,10 @@ pub(super) async fn queue(form: Form) -> Result<Response, ApiError> {
             return Ok(form.back(&page, &said));
         }
         "add" => {
-            let payload = serde_json::from_str(form.text("payload").unwrap_or_default());
             let asked = Asked {
                 id: form.text("id").map(str::to_owned),
                 name: form.text("name").map(str::to_owned),
-                payload: payload.map_err(|error| ApiError::BadRequest(format!("the payload is no JSON: {error}")))?,
+                payload: form.payload()?.unwrap_or_default(),
                 delay_ms: form.duration("delay")?.map(|delay| delay.as_millis() as u64),
                 priority: form.number("priority")?,
                 attempts: form.number("attempts")?,
@@ -173,9 +213,8 @@ pub(super) async fn job(form: Form) -> Result<Response, ApiError> {
             Ok(form.back(&form.page.job_url(queue.name(), &copy), &format!("{copy} is a copy of {id}")))
         }
         "update" => {
-            let payload = form.text("payload").map(serde_json::from_str).transpose();
             let changes = Changes {
-                payload: payload.map_err(|error| ApiError::BadRequest(format!("the payload is no JSON: {error}")))?,
+                payload: form.payload()?,
                 delay_ms: form.duration("delay")?.map(|delay| delay.as_millis() as u64),
                 priority: form.number("priority")?,
             };
@@ -209,11 +248,38 @@ pub(super) async fn feed(form: Form) -> Result<Response, ApiError> {
     Ok(form.back(&page, &said))
 }
 
-/// Removes a scheduler.
-pub(super) async fn scheduler(form: Form) -> Result<Response, ApiError> {
+/// Makes a scheduler, unless there is one of this id.
+pub(super) async fn add_scheduler(form: Form) -> Result<Response, ApiError> {
     let queue = form.actor().queue(form.text("queue").unwrap_or_default()).await?;
-    let said = form.actor().remove_scheduler(&queue, form.text("scheduler").unwrap_or_default()).await?;
-    Ok(form.back(&form.page.url("/schedulers"), &said))
+    let id = form.text("scheduler").unwrap_or_default();
+    if queue.scheduler(id).await?.is_some() {
+        return Err(ApiError::Conflict(format!("there is a scheduler {id:?} already; open it to change it")));
+    }
+    save_scheduler(&form, &queue, id).await
+}
+
+async fn save_scheduler(form: &Form, queue: &Queue, id: &str) -> Result<Response, ApiError> {
+    let (upsert, _) = form.actor().upsert_scheduler(queue, id, form.asked_scheduler()?).await?;
+    Ok(form.back(&form.page.scheduler_url(queue.name(), id), &format!("{id}: {}", word(upsert))))
+}
+
+/// Actions on a scheduler.
+pub(super) async fn scheduler(form: Form) -> Result<Response, ApiError> {
+    let (actor, id) = (form.actor(), form.page.part(3));
+    let queue = actor.queue(&form.page.part(1)).await?;
+    match form.action() {
+        "save" => save_scheduler(&form, &queue, &id).await,
+        "run" => {
+            let said = actor.run_scheduler(&queue, &id).await?;
+            Ok(form.back(&form.page.scheduler_url(queue.name(), &id), &said))
+        }
+        "remove" => {
+            let said = actor.remove_scheduler(&queue, &id).await?;
+            let list = form.page.with_params(&form.page.url("/schedulers"), &[("queue", queue.name())]);
+            Ok(form.back(&list, &said))
+        }
+        _ => Err(unknown_action()),
+    }
 }
 
 /// Stops an operation.

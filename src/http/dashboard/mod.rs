@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   GET   overview · queue (job_table) · dead_letters · job (job_forms) · feeds · imports · document ·
-//!         schedulers · workers · operations · health          a page each, in the frame of page.rs
+//!         schedulers · scheduler · workers · operations · health          a page each, in the frame of page.rs
 //!   POST  forms.rs · login.rs                                 actions, then back to a page
 //!         view.rs (numbers, times, charts, JSON) · assets/ (style, script, icon: compiled in)
 //! ```
@@ -24,6 +24,7 @@ mod operations;
 mod overview;
 mod page;
 mod queue;
+mod scheduler;
 mod schedulers;
 mod view;
 mod workers;
@@ -70,7 +71,9 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/admin/queues/imports", get(imports::list))
         .route("/admin/queues/imports/{import}", get(imports::show))
         .route("/admin/queues/document", get(document::show))
-        .route("/admin/queues/schedulers", get(schedulers::list).post(forms::scheduler))
+        .route("/admin/queues/queue/{queue}/schedulers/{scheduler}", get(scheduler::show).post(forms::scheduler))
+        .route("/admin/queues/schedulers", get(schedulers::list))
+        .route("/admin/queues/schedulers/add", get(scheduler::add).post(forms::add_scheduler))
         .route("/admin/queues/workers", get(workers::list))
         .route("/admin/queues/operations", get(operations::list))
         .route("/admin/queues/operations/{operation}", get(operations::show).post(forms::operation))

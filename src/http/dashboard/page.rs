@@ -59,6 +59,10 @@ impl Page {
         self.url(&format!("/queue/{queue}/job/{}", percent_encode(id.as_bytes(), PART)))
     }
 
+    pub(super) fn scheduler_url(&self, queue: &str, id: &str) -> String {
+        self.url(&format!("/queue/{queue}/schedulers/{}", percent_encode(id.as_bytes(), PART)))
+    }
+
     pub(super) fn feed_url(&self, feed: &str) -> String {
         self.url(&format!("/feeds/{}", percent_encode(feed.as_bytes(), PART)))
     }
