@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::live::SECOND;
-use super::{ApiError, App};
+use super::{ApiError, App, operations};
 use crate::job::JobId;
 use crate::queue::consumers::ConsumerState;
 use crate::queue::counts::Counts;
@@ -181,7 +181,7 @@ pub(super) async fn search(
 /// What listeners are told once a second.
 pub(super) async fn snapshot(app: &App) -> Result<String, ApiError> {
     let queues: Vec<Value> = overview(app).await?.iter().map(|seen| counts_json(&seen.name, &seen.counts)).collect();
-    let operations: Vec<Value> = app.operations.all().iter().map(|operation| operation.json()).collect();
+    let operations = operations::all(app).await;
     Ok(json!({ "at": Timestamp::now(), "queues": queues, "operations": operations }).to_string())
 }
 

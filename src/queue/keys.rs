@@ -54,6 +54,11 @@ pub(super) fn ended_sessions(prefix: &str) -> String {
     format!("{prefix}:sessions:ended")
 }
 
+/// How far operations on many jobs are, by id (hash).
+pub(super) fn operations(prefix: &str) -> String {
+    format!("{prefix}:operations")
+}
+
 /// How the key ends that notes which jobs of a consumer were cancelled.
 pub(super) const CANCELLED_ENDING: &str = ":cancelled";
 

@@ -71,7 +71,7 @@ async fn look(
         "/queue/job_import_queue?state=failed",
         "/queue/job_import_queue?by=error&text=nowhere&everywhere=yes",
         "/queue/job_import_queue/dead",
-        "/queue/job_import_queue/job/dead%231",
+        "/queue/job_import_queue/job?id=dead%231",
         "/workers",
         "/schedulers",
         "/health",

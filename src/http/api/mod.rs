@@ -27,7 +27,7 @@ use serde_json::json;
 
 use super::actions::Actor;
 use super::guard::{self, Viewer};
-use super::operations::Operation;
+use super::operations::About;
 use super::{ApiError, App, FORM_BYTES_MAX, json as answer};
 use crate::job::JobId;
 use crate::queue::QueueError;
@@ -51,6 +51,7 @@ const ROUTES: &[Route] = &[
     Route("GET", "/api/operations", || get(operations::list)),
     Route("GET", "/api/operations/{operation}", || get(operations::show)),
     Route("PUT", "/api/operations/{operation}/stop", || put(operations::stop)),
+    Route("PUT", "/api/operations/{operation}/go-on", || put(operations::go_on)),
     Route("GET", "/api/queues", || get(queues::list)),
     Route("PUT", "/api/queues/pause", || put(queues::pause_all)),
     Route("PUT", "/api/queues/resume", || put(queues::resume_all)),
@@ -234,8 +235,8 @@ fn said(text: &str) -> Response {
 }
 
 /// An operation has begun.
-fn begun(operation: &Operation) -> Response {
-    answer(StatusCode::ACCEPTED, &operation.json())
+fn begun(operation: &About) -> Response {
+    answer(StatusCode::ACCEPTED, operation)
 }
 
 #[cfg(test)]

@@ -1,33 +1,28 @@
-//! Operations on many jobs: which there are, one of them, and its end.
-
-use std::sync::Arc;
+//! Operations on many jobs: which there are, one of them, its end, and its repetition.
 
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::super::operations::Operation;
+use super::super::operations;
 use super::{ApiError, Ask, answer, begun};
 
 pub(super) async fn list(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
-    let all: Vec<Value> = ask.app.operations.all().iter().map(|operation| operation.json()).collect();
-    Ok(answer(StatusCode::OK, &json!({ "operations": all })))
+    Ok(answer(StatusCode::OK, &json!({ "operations": operations::all(&ask.app).await })))
 }
 
 pub(super) async fn show(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
-    Ok(answer(StatusCode::OK, &find(&ask)?.json()))
+    Ok(answer(StatusCode::OK, &operations::find(&ask.app, &ask.part(1)).await?))
 }
 
 pub(super) async fn stop(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
-    let operation = find(&ask)?;
-    ask.actor().stop(&operation);
-    Ok(begun(&operation))
+    Ok(begun(&ask.actor().stop(&ask.part(1)).await?))
 }
 
-fn find(ask: &Ask) -> Result<Arc<Operation>, ApiError> {
-    let (id, missing) = (ask.part(1), |name: String| ApiError::Missing { what: "operation", name });
-    ask.app.operations.find(&id).ok_or_else(|| missing(id.chars().take(200).collect()))
+pub(super) async fn go_on(ask: Ask) -> Result<Response, ApiError> {
+    ask.no_params()?;
+    Ok(begun(&ask.actor().go_on(&ask.part(1)).await?))
 }

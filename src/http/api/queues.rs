@@ -1,7 +1,5 @@
 //! Queues: how they are, and what is done with a whole one.
 
-use std::time::Duration;
-
 use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
@@ -10,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::dead_groups::dead_groups;
 use super::super::live::event_json;
-use super::super::operations::{LetterFilter, WithLetters};
+use super::super::operations::{LetterFilter, Task};
 use super::super::readings::{self, counts_json};
 use super::{ApiError, Ask, Body, answer, begun, said};
 use crate::queue::series::Point;
@@ -140,8 +138,8 @@ pub(super) async fn retry_all(ask: Ask, body: Body) -> Result<Response, ApiError
     let RetryBody { reason, group } = body.read()?;
     let queue = ask.actor().queue(&ask.queue_name()).await?;
     let operation = match ask.part(3).as_str() {
-        "failed" => ask.actor().letters(&queue, LetterFilter { reason, group }, WithLetters::Redrive).await?,
-        "completed" if reason.is_none() && group.is_none() => ask.actor().retry_completed(&queue).await?,
+        "failed" => ask.actor().operate(&queue, Task::Redrive(LetterFilter { reason, group })).await?,
+        "completed" if reason.is_none() && group.is_none() => ask.actor().operate(&queue, Task::RetryCompleted).await?,
         "completed" => return Err(ApiError::BadRequest("completed jobs have no reason".to_owned())),
         _ => return Err(ApiError::BadRequest("failed and completed jobs can be retried".to_owned())),
     };
@@ -151,7 +149,7 @@ pub(super) async fn retry_all(ask: Ask, body: Body) -> Result<Response, ApiError
 pub(super) async fn promote_all(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
     let queue = ask.actor().queue(&ask.queue_name()).await?;
-    Ok(begun(&*ask.actor().promote_all(&queue).await?))
+    Ok(begun(&ask.actor().operate(&queue, Task::Promote).await?))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -168,8 +166,9 @@ pub(super) async fn clean(ask: Ask, body: Body) -> Result<Response, ApiError> {
     ask.no_params()?;
     let CleanBody { grace_ms, limit } = body.read()?;
     let queue = ask.actor().queue(&ask.queue_name()).await?;
-    let grace = Duration::from_millis(grace_ms.unwrap_or(GRACE_MS));
-    Ok(begun(&*ask.actor().clean(&queue, &ask.part(3), grace, limit.filter(|limit| *limit > 0)).await?))
+    let (state, grace_ms) = (ask.part(3), grace_ms.unwrap_or(GRACE_MS));
+    let task = Task::Clean { state, grace_ms, limit: limit.filter(|limit| *limit > 0) };
+    Ok(begun(&ask.actor().operate(&queue, task).await?))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -183,7 +182,7 @@ pub(super) async fn drain(ask: Ask, body: Body) -> Result<Response, ApiError> {
     ask.no_params()?;
     let delayed = body.read::<DrainBody>()?.delayed;
     let queue = ask.actor().queue(&ask.queue_name()).await?;
-    Ok(begun(&*ask.actor().drain(&queue, delayed).await?))
+    Ok(begun(&ask.actor().operate(&queue, Task::Drain { delayed }).await?))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -200,5 +199,5 @@ pub(super) async fn obliterate(ask: Ask, body: Body) -> Result<Response, ApiErro
     ask.no_params()?;
     let ObliterateBody { confirm, force } = body.read()?;
     let queue = ask.actor().queue(&ask.queue_name()).await?;
-    Ok(begun(&*ask.actor().obliterate(&queue, &confirm, force).await?))
+    Ok(begun(&ask.actor().obliterate(&queue, &confirm, force).await?))
 }

@@ -14,7 +14,7 @@ use super::login::is_https;
 use super::page::{Page, said_cookie, set_cookie};
 use super::see_other;
 use crate::http::actions::{Actor, Asked, Changes, Verb};
-use crate::http::operations::{LetterFilter, Operation, WithLetters};
+use crate::http::operations::{About, LetterFilter, Task};
 use crate::http::schedulers::{AskedJob, AskedScheduler, word};
 use crate::http::{ApiError, App, api, guard};
 use crate::job::JobId;
@@ -135,7 +135,7 @@ impl Form {
         self.text("back").filter(is_ours).map_or(otherwise, str::to_owned)
     }
 
-    fn to_operation(&self, operation: &Operation) -> Response {
+    fn to_operation(&self, operation: &About) -> Response {
         see_other(&self.page.url(&format!("/operations/{}", operation.id)))
     }
 }
@@ -187,15 +187,16 @@ pub(super) async fn queue(form: Form) -> Result<Response, ApiError> {
             let (said, _) = actor.each(&queue, verb, &ids).await?;
             return Ok(form.back(&form.origin(page), &said));
         }
-        "redrive" => actor.letters(&queue, filter(), WithLetters::Redrive).await?,
-        "remove-dead" => actor.letters(&queue, filter(), WithLetters::Remove).await?,
-        "retry-completed" => actor.retry_completed(&queue).await?,
-        "promote" => actor.promote_all(&queue).await?,
+        "redrive" => actor.operate(&queue, Task::Redrive(filter())).await?,
+        "remove-dead" => actor.operate(&queue, Task::RemoveDead(filter())).await?,
+        "retry-completed" => actor.operate(&queue, Task::RetryCompleted).await?,
+        "promote" => actor.operate(&queue, Task::Promote).await?,
         "clean" => {
-            let grace = form.duration("grace")?.unwrap_or(Duration::ZERO);
-            actor.clean(&queue, form.text("state").unwrap_or_default(), grace, None).await?
+            let state = form.text("state").unwrap_or_default().to_owned();
+            let grace_ms = form.duration("grace")?.map_or(0, |grace| grace.as_millis() as u64);
+            actor.operate(&queue, Task::Clean { state, grace_ms, limit: None }).await?
         }
-        "drain" => actor.drain(&queue, form.has("delayed")).await?,
+        "drain" => actor.operate(&queue, Task::Drain { delayed: form.has("delayed") }).await?,
         "obliterate" => actor.obliterate(&queue, form.text("confirm").unwrap_or_default(), form.has("force")).await?,
         _ => return Err(unknown_action()),
     };
@@ -265,7 +266,7 @@ async fn save_scheduler(form: &Form, queue: &Queue, id: &str) -> Result<Response
 
 /// Actions on a scheduler.
 pub(super) async fn scheduler(form: Form) -> Result<Response, ApiError> {
-    let (actor, id) = (form.actor(), form.page.part(3));
+    let (actor, id) = (form.actor(), form.page.id());
     let queue = actor.queue(&form.page.part(1)).await?;
     match form.action() {
         "save" => save_scheduler(&form, &queue, &id).await,
@@ -282,11 +283,16 @@ pub(super) async fn scheduler(form: Form) -> Result<Response, ApiError> {
     }
 }
 
-/// Stops an operation.
+/// Stops an operation, or does what is left of it.
 pub(super) async fn operation(form: Form) -> Result<Response, ApiError> {
     let id = form.page.part(1);
-    let found = form.page.app.operations.find(&id);
-    let operation = found.ok_or(ApiError::Missing { what: "operation", name: id })?;
-    let said = form.actor().stop(&operation);
-    Ok(form.back(&form.page.url(&format!("/operations/{}", operation.id)), &said))
+    match form.action() {
+        "stop" => {
+            let operation = form.actor().stop(&id).await?;
+            let said = format!("{} ends after this step", operation.what);
+            Ok(form.back(&form.page.url(&format!("/operations/{id}")), &said))
+        }
+        "go-on" => Ok(form.to_operation(&form.actor().go_on(&id).await?)),
+        _ => Err(unknown_action()),
+    }
 }

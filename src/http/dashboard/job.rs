@@ -125,7 +125,7 @@ fn actions(page: &Page, here: &str, queue: &Queue, found: &Found) -> Markup {
             @if matches!(found.state, State::Delayed { .. }) { button.main name="do" value="promote" { "Promote" } }
             @if waits || found.state == State::Active { button name="do" value="cancel" { "Cancel" } }
             @if !is_own { button name="do" value="duplicate" { "Duplicate" } }
-            @if !matches!(found.state, State::Completed { .. }) { a.button href=(format!("{here}/edit")) { "Edit" } }
+            @if !matches!(found.state, State::Completed { .. }) { a.button href=(page.edit_url(queue.name(), &found.job.id)) { "Edit" } }
             @if found.state != State::Active { button.danger name="do" value="remove" data-confirm="Remove this job for good?" { "Remove" } }
         }
     }
@@ -169,7 +169,7 @@ fn payload_panel(page: &Page, here: &str, payload: &Value) -> Markup {
             h2 { "Payload" }
             @if is_whole { (tree(payload)) }
             @else {
-                p { a href=(format!("{here}?full=yes")) { "Show all of it" } span.dim { " (" (bytes(text.len() as u64)) " as JSON)" } }
+                p { a href=(format!("{here}&full=yes")) { "Show all of it" } span.dim { " (" (bytes(text.len() as u64)) " as JSON)" } }
                 pre { (&text[..text.floor_char_boundary(PREVIEW_BYTES)]) "…" }
             }
         }

@@ -41,7 +41,6 @@ use maud::html;
 use percent_encoding::percent_encode;
 
 use self::page::{PART, Page};
-use super::api::{Params, path_parts};
 use super::error::Failure;
 use super::guard::Viewer;
 use super::{App, AppState};
@@ -64,14 +63,14 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/admin/queues/queue/{queue}", get(queue::show).post(forms::queue))
         .route("/admin/queues/queue/{queue}/add", get(job_forms::add))
         .route("/admin/queues/queue/{queue}/dead", get(dead_letters::show))
-        .route("/admin/queues/queue/{queue}/job/{id}", get(job::show).post(forms::job))
-        .route("/admin/queues/queue/{queue}/job/{id}/edit", get(job_forms::edit))
+        .route("/admin/queues/queue/{queue}/job", get(job::show).post(forms::job))
+        .route("/admin/queues/queue/{queue}/job/edit", get(job_forms::edit))
         .route("/admin/queues/feeds", get(feeds::list))
         .route("/admin/queues/feeds/{feed}", get(feeds::show).post(forms::feed))
         .route("/admin/queues/imports", get(imports::list))
         .route("/admin/queues/imports/{import}", get(imports::show))
         .route("/admin/queues/document", get(document::show))
-        .route("/admin/queues/queue/{queue}/schedulers/{scheduler}", get(scheduler::show).post(forms::scheduler))
+        .route("/admin/queues/queue/{queue}/scheduler", get(scheduler::show).post(forms::scheduler))
         .route("/admin/queues/schedulers", get(schedulers::list))
         .route("/admin/queues/schedulers/add", get(scheduler::add).post(forms::add_scheduler))
         .route("/admin/queues/workers", get(workers::list))
@@ -130,7 +129,7 @@ pub(super) async fn as_page(State(app): AppState, request: Request, next: Next) 
     if let Some(Failure { detail, is_stranger }) = response.extensions().get::<Failure>().cloned() {
         let status = response.status();
         let viewer = viewer.unwrap_or(Viewer { session: None });
-        let page = Page { app, viewer, params: Params::of(&uri), path: path_parts(&uri), said: None };
+        let page = Page::of(app, viewer, &uri, None);
         let body = html! {
             div.head { h1 { (status.canonical_reason().unwrap_or("It did not work")) } }
             div.panel.problem role="alert" { p { (detail) } }

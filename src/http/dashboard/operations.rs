@@ -6,12 +6,12 @@ use maud::{Markup, html};
 use super::page::Page;
 use super::view::{number, state, time};
 use crate::http::ApiError;
-use crate::http::operations::{Operation, OperationState};
+use crate::http::operations::{self, About, OperationState, Task};
 
 pub(super) async fn list(page: Page) -> Result<Response, ApiError> {
-    let all = page.app.operations.all();
+    let all = operations::all(&page.app).await;
     let body = html! {
-        div.head { div { h1 { "Operations" } } span.dim { "on many jobs, of this process" } }
+        div.head { div { h1 { "Operations" } } span.dim { "on many jobs; the last hundred of a week" } }
         section.panel.flush #operations data-refresh="operations" {
             @if all.is_empty() { p.empty { "Nothing was asked for yet." } }
             @else {
@@ -20,12 +20,12 @@ pub(super) async fn list(page: Page) -> Result<Response, ApiError> {
                         thead { tr { th scope="col" { "Operation" } th scope="col" { "State" } th scope="col" { "Began" } th scope="col" { "By" } th scope="col" { "Progress" } } }
                         tbody {
                             @for operation in &all {
-                                tr data-operation=(operation.id) data-state=(operation.progress().state.word()) {
+                                tr data-operation=(operation.id) data-state=(operation.state.word()) {
                                     td.wide { a href=(page.url(&format!("/operations/{}", operation.id))) { (operation.what) " in " (operation.queue) } }
-                                    td { (state(operation.progress().state.word())) }
+                                    td { (state(operation.state.word())) }
                                     td.nowrap { (time(operation.started_at)) }
-                                    td { (operation.by) }
-                                    td { (operation_parts(operation)) }
+                                    td data-name="by" { (operation.by) }
+                                    td { (progress(operation)) }
                                 }
                             }
                         }
@@ -38,39 +38,57 @@ pub(super) async fn list(page: Page) -> Result<Response, ApiError> {
 }
 
 pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
-    let id = page.part(1);
-    let operation = page.app.operations.find(&id).ok_or(ApiError::Missing { what: "operation", name: id })?;
-    let progress = operation.progress();
+    let operation = operations::find(&page.app, &page.part(1)).await?;
     let here = page.url(&format!("/operations/{}", operation.id));
+    let is_running = operation.state == OperationState::Running;
     let body = html! {
         div.head #operation-head data-refresh="operations" {
             p.crumbs { a href=(page.url("/operations")) { "Operations" } " / " (operation.id) }
-            div { h1 { (operation.what) } (state(progress.state.word())) }
-            @if page.may_act() && progress.state == OperationState::Running { (page.button(&here, ("do", "stop"), "Stop", "danger")) }
+            div { h1 { (operation.what) } (state(operation.state.word())) }
+            @if page.may_act() && is_running { (page.button(&here, ("do", "stop"), "Stop", "danger")) }
+            @if page.may_act() && operation.may_go_on() {
+                form method="post" action=(here) {
+                    (page.form_token())
+                    button.main name="do" value="go-on" data-confirm=[question(&operation.task)] { "Go on with what is left" }
+                }
+            }
         }
-        section.panel #operation data-refresh="operations" data-operation=(operation.id) data-state=(progress.state.word()) {
-            (operation_parts(&operation))
+        section.panel #operation data-refresh="operations" data-operation=(operation.id) data-state=(operation.state.word()) {
+            (progress(&operation))
+            @if operation.state == OperationState::Interrupted {
+                p { "Its process, " (operation.process) ", has ended in the midst of it. What it had reached is done, a little more than is said here; all else is as it was." }
+            }
             dl.about {
                 dt { "Queue" } dd { a href=(page.queue_url(&operation.queue)) { (operation.queue) } }
                 dt { "About" } dd { (number(operation.total)) " jobs" }
                 dt { "By" } dd { (operation.by) }
+                dt { "In" } dd { (operation.process) }
                 dt { "Began" } dd { (time(operation.started_at)) }
-                dt { "Ended" } dd { (time(progress.ended_at)) }
+                dt { "Ended" } dd { (time(operation.ended_at)) }
             }
         }
-        @if progress.state == OperationState::Running { noscript { p { a href=(here) { "Load again to see how far it is" } } } }
+        @if is_running { noscript { p { a href=(here) { "Load again to see how far it is" } } } }
     };
     Ok(page.shell(&operation.what, "operations", &body))
 }
 
-fn operation_parts(operation: &Operation) -> Markup {
-    let progress = operation.progress();
-    let most = operation.total.max(progress.looked_at).max(1);
-    html! {
-        @if progress.state == OperationState::Running {
-            progress max=(most) value=(progress.looked_at) aria-label=(operation.what) {}
+/// What is asked before something is done that cannot be undone.
+fn question(task: &Task) -> Option<&'static str> {
+    match task {
+        Task::RemoveDead(_) | Task::Clean { .. } | Task::Drain { .. } | Task::Obliterate { .. } => {
+            Some("Remove these jobs for good?")
         }
-        span.num data-progress="" { (number(progress.done)) " done, " (number(progress.looked_at)) " looked at" }
-        @if let OperationState::Failed(error) = &progress.state { p.bad { (error) } }
+        Task::Redrive(_) | Task::RetryCompleted | Task::Promote => None,
+    }
+}
+
+fn progress(operation: &About) -> Markup {
+    let most = operation.total.max(operation.looked_at).max(1);
+    html! {
+        @if operation.state == OperationState::Running {
+            progress max=(most) value=(operation.looked_at) aria-label=(operation.what) {}
+        }
+        span.num data-progress="" { (number(operation.done)) " done, " (number(operation.looked_at)) " looked at" }
+        @if let Some(error) = &operation.error { p.bad { (error) } }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{Html, IntoResponse as _, Response};
 use maud::{DOCTYPE, Markup, html};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
@@ -31,6 +31,8 @@ pub(super) struct Page {
     pub(super) viewer: Viewer,
     pub(super) params: Params,
     pub(super) path: Vec<Vec<u8>>,
+    /// What `id` behind the `?` says; nothing when it is not there.
+    pub(super) id: Vec<u8>,
     pub(super) said: Option<String>,
 }
 
@@ -41,11 +43,18 @@ impl FromRequestParts<Arc<App>> for Page {
         let viewer = parts.extensions.get::<Viewer>().cloned().unwrap_or(Viewer { session: None });
         let said = guard::cookie(&parts.headers, SAID_COOKIE).filter(|said| !said.is_empty());
         let said = said.map(|said| percent_decode_str(said).decode_utf8_lossy().into_owned());
-        Ok(Self { app: app.clone(), viewer, params: Params::of(&parts.uri), path: path_parts(&parts.uri), said })
+        Ok(Self::of(app.clone(), viewer, &parts.uri, said))
     }
 }
 
 impl Page {
+    pub(super) fn of(app: Arc<App>, viewer: Viewer, uri: &Uri, said: Option<String>) -> Self {
+        let mut pairs = uri.query().unwrap_or_default().split('&');
+        let id = pairs.find_map(|pair| pair.strip_prefix("id=")).unwrap_or_default();
+        let id = percent_decode_str(id).collect();
+        Self { app, viewer, params: Params::of(uri), path: path_parts(uri), id, said }
+    }
+
     /// The address of a page: `rest` is what stands behind [`ROOT`].
     pub(super) fn url(&self, rest: &str) -> String {
         format!("{}{ROOT}{rest}", self.app.options.base_path)
@@ -56,11 +65,15 @@ impl Page {
     }
 
     pub(super) fn job_url(&self, queue: &str, id: &JobId) -> String {
-        self.url(&format!("/queue/{queue}/job/{}", percent_encode(id.as_bytes(), PART)))
+        self.with_id(&format!("/queue/{queue}/job"), id.as_bytes())
+    }
+
+    pub(super) fn edit_url(&self, queue: &str, id: &JobId) -> String {
+        self.with_id(&format!("/queue/{queue}/job/edit"), id.as_bytes())
     }
 
     pub(super) fn scheduler_url(&self, queue: &str, id: &str) -> String {
-        self.url(&format!("/queue/{queue}/schedulers/{}", percent_encode(id.as_bytes(), PART)))
+        self.with_id(&format!("/queue/{queue}/scheduler"), id.as_bytes())
     }
 
     pub(super) fn feed_url(&self, feed: &str) -> String {
@@ -80,10 +93,20 @@ impl Page {
         self.path.get(at + 2).map_or_else(String::new, |part| String::from_utf8_lossy(part).into_owned())
     }
 
-    /// The id in `/queue/{queue}/job/{id}`.
+    /// The address of something that is known by an id. An id may be any bytes, and mostly has an address in it; it stands
+    /// behind the `?`, because proxies change paths: `%2F` becomes `/` in them, and `//` becomes `/`.
+    fn with_id(&self, rest: &str, id: &[u8]) -> String {
+        format!("{}?id={}", self.url(rest), percent_encode(id, PART))
+    }
+
+    /// The id behind the `?`, as text.
+    pub(super) fn id(&self) -> String {
+        String::from_utf8_lossy(&self.id).into_owned()
+    }
+
+    /// The id behind the `?`, of a job.
     pub(super) fn job_id(&self) -> Result<JobId, ApiError> {
-        let id = self.path.get(5).map_or(&[][..], Vec::as_slice);
-        Ok(JobId::new(id).map_err(QueueError::from)?)
+        Ok(JobId::new(&self.id).map_err(QueueError::from)?)
     }
 
     /// Whether this viewer may change something.
@@ -114,7 +137,7 @@ impl Page {
     pub(super) fn shell_for(&self, title: &str, here: &str, body: &Markup, is_in: bool) -> Response {
         let version = asset_version();
         let asset = |name: &str| self.url(&format!("/assets/{name}?v={version}"));
-        let running = self.app.operations.all().iter().filter(|one| one.progress().ended_at.is_none()).count();
+        let running = self.app.operations.running();
         let links = [
             ("overview", "", "Overview"),
             ("feeds", "/feeds", "Feeds"),

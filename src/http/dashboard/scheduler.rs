@@ -18,7 +18,7 @@ const SLOTS_SHOWN: usize = 5;
 
 pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
     let queue = readings::queue(&page.app, &page.part(1)).await?;
-    let looked = find(&page.app, &queue, &page.part(3)).await?;
+    let looked = find(&page.app, &queue, &page.id()).await?;
     let (id, here) = (&looked.scheduler.id, page.scheduler_url(queue.name(), &looked.scheduler.id));
     let can_run = looked.feed.is_some() || looked.scheduler.stored.is_some();
     let body = html! {

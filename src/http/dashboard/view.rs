@@ -62,7 +62,7 @@ pub(super) fn system_time(at: SystemTime) -> Markup {
 /// A state as a badge.
 pub(super) fn state(name: &str) -> Markup {
     let kind = match name {
-        "failed" | "dead" => "bad",
+        "failed" | "dead" | "interrupted" => "bad",
         "active" | "running" => "warn",
         "completed" | "done" | "ok" | "alive" | "ended" => "good",
         _ if name.starts_with("failed") || name.starts_with("gone") => "bad",

@@ -127,7 +127,11 @@
     source = new EventSource(document.body.dataset.news);
     source.addEventListener("snapshot", (event) => snapshot(JSON.parse(event.data)));
     source.addEventListener("event", (event) => told(JSON.parse(event.data)));
-    source.addEventListener("error", () => status("off", "reconnecting"));
+    source.addEventListener("error", () => {
+      // It is not tried again when it was refused: the session has ended.
+      const isRefused = source?.readyState === EventSource.CLOSED;
+      status("off", isRefused ? "not live: load the page again" : "reconnecting");
+    });
   };
   // A hidden tab listens to nothing: a browser has only six connections to a server.
   const hush = () => { source?.close(); source = null; };
