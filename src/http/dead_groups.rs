@@ -154,6 +154,9 @@ async fn scan_letters(scan: &DeadScan, queue: &Queue, mark: (u64, String)) -> Re
     }
 }
 
+/// Digits from which on a word is taken for a number of its own. Codes, such as MongoDB's `E11000`, have fewer.
+const DIGITS_OF_ITS_OWN: usize = 6;
+
 /// What a reason has in common with others of its kind: addresses, quoted texts and long numbers are left out.
 pub(super) fn reason_group(reason: &str) -> String {
     const CHARS_MAX: usize = 160;
@@ -171,7 +174,7 @@ pub(super) fn reason_group(reason: &str) -> String {
         } else if quote.is_none() {
             let digits = word.bytes().filter(u8::is_ascii_digit).count();
             let is_hex = word.len() >= 8 && digits > 0 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-            let is_own = word.contains("://") || digits >= 5 || is_hex;
+            let is_own = word.contains("://") || digits >= DIGITS_OF_ITS_OWN || is_hex;
             words.push(if is_own { "…".to_owned() } else { word.to_owned() });
         }
         let trimmed = word.trim_end_matches([',', ':', ';', '.', ')', ']']);
@@ -196,6 +199,7 @@ mod tests {
             ("no field \"c\": in item", "no field “…” in item"),
             ("lost 1795492693614 and deadbeef01", "lost … and …"),
             ("panicked\nat line 7", "panicked"),
+            ("E11000 duplicate key 1234567", "E11000 duplicate key …"),
             ("", "(no reason)"),
             ("\" open", "“…”"),
         ] {

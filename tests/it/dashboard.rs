@@ -65,12 +65,13 @@ fn bad_and_good(guid: &str) -> (String, String) {
 #[tokio::test]
 async fn an_operator_logs_in_watches_an_import_helps_jobs_that_failed_and_logs_out() {
     let (mut mill, _server) = mill(&["jobs"], &hostile_feed(25));
+    mill.set("mongodb.database", "feedmill");
     let data = DataDir::of(&mill);
     let mut command = data.command(&mill);
     command.env("FEEDMILL_TOKEN", "s3cret");
     let up = Served::by(mill.start_command(command)).await;
     let variables = data.variables(&up.process).await;
-    mill.move_to(&variables);
+    mill.move_to(&variables, "feedmill");
     let queues = mill.queues().await;
     let (browser, root) = (Browser::start().await, format!("http://{}/admin/queues", up.address));
 

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{
     browser::Browser,
+    embedded::DataDir,
     eventually::eventually,
     feed_server::{FeedServer, Page},
     http::Served,
@@ -120,6 +121,8 @@ fn news(name: &str, (from, items): (usize, usize), broken: bool) -> Page {
 
 /// A feedmill that is in use.
 struct World {
+    /// First, so that its servers are ended before their folder goes.
+    _data: DataDir,
     mill: Mill,
     feeds: FeedServer,
     up: Served,
@@ -157,10 +160,14 @@ impl World {
             mill.feed(name, &feeds.url(&format!("/{name}")), Some(&format!("https://{name}.example/feed")));
             mill.set_of_feed(name, "schedule", Some(schedule));
         }
+        mill.set("mongodb.database", "feedmill");
+        let data = DataDir::of(&mill);
+        let up = Served::by(data.start(&mill)).await;
+        let variables = data.variables(&up.process).await;
+        mill.move_to(&variables, "feedmill");
         let workers = [mill.worker().await, mill.worker().await];
-        let up = Served::up(&mill).await;
         let mails = Queue::open(mill.queues().await.import.redis(), "mails", QueueOptions::default()).await.unwrap();
-        let world = Self { mill, feeds, up, _workers: workers, mails, stop: CancellationToken::new() };
+        let world = Self { mill, feeds, up, _workers: workers, _data: data, mails, stop: CancellationToken::new() };
         world.refuse_some().await;
         world.work_on_mails().await;
         for (name, path) in [("night-trains", "/night-trains"), ("garden-notes", "/garden-notes")] {
@@ -278,7 +285,7 @@ impl World {
     async fn pages(&self) -> Vec<(&'static str, String)> {
         let queues = self.mill.queues().await;
         let waiting =
-            queues.import.list(ListState::Waiting, feedmill::queue::Order::Ascending, None, 20).await.unwrap();
+            queues.import.list(ListState::Waiting, feedmill::queue::Order::Ascending, None, 128).await.unwrap();
         let waiting = waiting.jobs.iter().find_map(|job| job.id.clone().filter(|id| is_of(id, "remote-rust"))).unwrap();
         let dead = queues.import.dead_letters(None, 50).await.unwrap();
         let dead = dead.iter().find(|letter| letter.reason.contains("E11000")).unwrap().id.clone().unwrap();

@@ -60,7 +60,7 @@ fn feed_row(page: &Page, feed: &FeedRow) -> Markup {
             td.num data-name="HTTP" { @if let Some(status) = feed.last_status { (status) } }
             td.nowrap data-name="last" { (time(feed.last_fetch_at)) }
             td.nowrap data-name="next" { (time(feed.next_fetch_at)) }
-            td data-name="schedule" { @if let Some(schedule) = &feed.schedule { (schedule) } @else { span.dim { "when asked" } } }
+            td.nowrap data-name="schedule" { @if let Some(schedule) = &feed.schedule { (schedule) } @else { span.dim { "when asked" } } }
             td { @if page.may_act() && feed.from != "gone" { (page.button(&page.feed_url(&feed.name), ("do", "import"), "Import now", "")) } }
         }
     }
@@ -107,8 +107,8 @@ pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
             }
             section.panel {
                 h2 { "Items of the last imports" }
-                (stacked(&bars, ["done", "died", "rest"], &format!("Items of the last {} imports: new, changed, unchanged", imports.len()), ["older", "newest"]))
-                div.legend { span { i.done {} "new" } span { i.died {} "changed" } span { i.rest {} "unchanged" } }
+                (stacked(&bars, ["done", "changed", "rest"], &format!("Items of the last {} imports: new, changed, unchanged", imports.len()), ["older", "newest"]))
+                div.legend { span { i.done {} "new" } span { i.changed {} "changed" } span { i.rest {} "unchanged" } }
             }
         }
         section.panel.flush { h2 { "Imports" } (imports_table(&page, &imports, false)) }

@@ -4,7 +4,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 
 use super::page::Page;
-use super::view::{number, state, time};
+use super::view::{count, number, state, time};
 use crate::http::ApiError;
 use crate::http::live::SECOND;
 use crate::import;
@@ -79,12 +79,12 @@ pub(super) fn imports_table(page: &Page, imports: &[ImportRecord], with_feed: bo
                                 td.nowrap { a href=(page.url(&format!("/imports/{}", one.id))) { (time(one.started_at)) } }
                                 @if with_feed { td { a href=(page.feed_url(&one.feed)) { (one.feed) } } }
                                 td { (state(status_word(one.status))) }
-                                td.num data-name="items" { (number(one.items)) }
-                                td.num data-name="new" { (number(one.new)) }
-                                td.num data-name="changed" { (number(one.changed)) }
-                                td.num data-name="unchanged" { (number(one.unchanged)) }
-                                td.num data-name="stored" { (number(one.inserted + one.updated)) }
-                                td.num.(if one.failed > 0 { "bad" } else { "" }) data-name="failed" { (number(one.failed)) }
+                                td.num data-name="items" { (count(one.items)) }
+                                td.num data-name="new" { (count(one.new)) }
+                                td.num data-name="changed" { (count(one.changed)) }
+                                td.num data-name="unchanged" { (count(one.unchanged)) }
+                                td.num data-name="stored" { (count(one.inserted + one.updated)) }
+                                td.num.(if one.failed > 0 { "bad" } else { "" }) data-name="failed" { (count(one.failed)) }
                                 td.note.(if one.error.is_some() { "bad" } else { "" }) { @if let Some(note) = one.error.as_ref().or(one.recovered.as_ref()) { span.clip { (note) } } }
                             }
                         }
@@ -101,7 +101,11 @@ pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
     let found = import::find_import(&page.app.queues.import, &page.app.store, id).await?;
     let one = found.ok_or_else(|| ApiError::no_import(&text))?;
     let queue = page.app.queues.import.name();
-    let counts = |counts: &[(&str, u64)]| html! { dl.about { @for (name, count) in counts { dt { (name) } dd.num { (number(*count)) } } } };
+    let counts = |counts: &[(&str, u64)]| {
+        html! {
+            dl.about { @for (name, count) in counts { dt { (name) } dd.num.(if *name == "Failed" && *count > 0 { "bad" } else { "" }) { (number(*count)) } } }
+        }
+    };
     let body = html! {
         div.head {
             p.crumbs { a href=(page.url("/imports")) { "Imports" } " / " (one.id) }
@@ -109,7 +113,7 @@ pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
         }
         @if let Some(error) = &one.error { section.panel.problem { (error) } }
         @if let Some(recovered) = &one.recovered { section.panel.alert { "The document was read by mending it: " (recovered) } }
-        div.grid {
+        div.grid.three {
             section.panel {
                 h2 { "About" }
                 dl.about {

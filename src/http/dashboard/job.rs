@@ -38,12 +38,12 @@ pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
         div.head {
             p.crumbs { a href=(page.queue_url(name)) { (name) } " / job" }
             div {
-                h1 { (title.as_deref().unwrap_or("Job")) }
+                h1 { @match &title { Some(title) => (title), None => (job.id) } }
                 (state(if job.head.place == Place::Parked { "waiting (parked)" } else { stands.name() }))
             }
             @if page.may_act() { (actions(&page, &here, &queue, &found)) }
         }
-        p.mono { (job.id) }
+        @if title.is_some() { p.mono { (job.id) } }
         div.grid {
             section.panel {
                 h2 { "About" }
@@ -54,7 +54,7 @@ pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
                     @if job.head.priority > 0 { dt { "Priority" } dd { (number(job.head.priority)) } }
                     dt { "Failed attempts" } dd { (job.head.attempts) }
                     dt { "Stalls" } dd { (job.head.stalls) }
-                    @if let Some(holder) = holder { dt { "Worker" } dd { (holder.consumer) ", since " (span(holder.idle)) } }
+                    @if let Some(holder) = holder { dt { "Worker" } dd { (holder.consumer) } }
                     @if let Some(import) = job.head.import { dt { "Import" } dd { a href=(page.url(&format!("/imports/{import}"))) { (import) } } }
                     @if let Some((source, guid)) = of_item {
                         dt { "Document" } dd { a href=(page.with_params(&page.url("/document"), &[("source", source), ("guid", guid)])) { "in MongoDB" } }

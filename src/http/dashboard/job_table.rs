@@ -59,7 +59,7 @@ fn job_row(page: &Page, queue: &str, row: &Listed, with_state: bool) -> Markup {
             }
             @if with_state { td { (state(row.state().name())) } }
             td.nowrap data-name="" { (shown_when(row)) }
-            td.num data-name="failed attempts" { @if let Some(attempts) = attempts { (attempts) } }
+            td.num data-name="failed attempts" { @if let Some(attempts) = attempts.filter(|n| *n > 0) { (attempts) } }
             td.num data-name="size" { @if let Some(job) = &row.job { (bytes(job.payload_bytes)) } }
             td.note.(if is_bad { "bad" } else { "" }) { @if !note.is_empty() { span.clip { (note) } } }
         }

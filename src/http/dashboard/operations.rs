@@ -88,7 +88,7 @@ fn progress(operation: &About) -> Markup {
         @if operation.state == OperationState::Running {
             progress max=(most) value=(operation.looked_at) aria-label=(operation.what) {}
         }
-        span.num data-progress="" { (number(operation.done)) " done, " (number(operation.looked_at)) " looked at" }
+        p.progress data-progress="" { (number(operation.done)) " done, " (number(operation.looked_at)) " looked at" }
         @if let Some(error) = &operation.error { p.bad { (error) } }
     }
 }

@@ -56,6 +56,7 @@ pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
         Some(search) => found(&page, &queue, search, state, cursor.as_ref()).await?,
     };
     let here = page.queue_url(&name);
+    let is_everywhere = search.as_ref().is_some_and(|search| search.everywhere);
     let order_word = order.word();
     let address = |cursor: &str| {
         let mut params = vec![("state", state.name()), ("order", order_word)];
@@ -93,7 +94,7 @@ pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
         section.panel.flush aria-label="Jobs" {
             nav.tabs aria-label="States" {
                 @for tab in ListState::ALL {
-                    a href=(page.with_params(&here, &[("state", tab.name())])) aria-current=[(tab == state).then_some("page")] {
+                    a href=(page.with_params(&here, &[("state", tab.name())])) aria-current=[(tab == state && !is_everywhere).then_some("page")] {
                         (label(tab)) b { (live_count(&name, tab.name(), count_of(&counts, tab))) }
                     }
                 }
@@ -148,7 +149,7 @@ pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
                 ul.events data-events=(name) {
                     @for event in events.iter().rev() {
                         li {
-                            (time(Timestamp::from_millisecond(event.id.ms as i64).ok())) " " (event.name) " "
+                            (time(Timestamp::from_millisecond(event.id.ms as i64).ok())) " " b { (event.name) } " "
                             @if let Some(job) = &event.job { a href=(page.job_url(&name, job)) { (job) } }
                             @if let Some(reason) = event.field("failedReason").or_else(|| event.field("reason")) { span.dim { " — " (reason) } }
                         }

@@ -27,6 +27,15 @@ pub(super) fn number(number: impl Into<u128>) -> String {
     text
 }
 
+/// A number of a table in which most are 0: those are not to catch the eye.
+pub(super) fn count(count: u64) -> Markup {
+    if count == 0 {
+        html! { span.dim { "0" } }
+    } else {
+        html! { (number(count)) }
+    }
+}
+
 /// Bytes, to three digits.
 pub(super) fn bytes(bytes: u64) -> String {
     match bytes {
@@ -114,7 +123,7 @@ pub(super) fn stacked<const N: usize>(bars: &[[u64; N]], classes: [&str; N], lab
             line.axis x1="0" y1="84.5" x2="600" y2="84.5" {}
             text x="0" y="98" { (ends[0]) }
             text x="600" y="98" text-anchor="end" { (ends[1]) }
-            @if most > 0 { text x="0" y="10" { "max " (number(most)) } }
+            @if most > 0 { text x="0" y="13" { "max " (number(most)) } }
         }
     }
 }

@@ -103,7 +103,9 @@ impl Mill {
     }
 
     /// From now on its other processes, and the test, work on these servers: those of `up --embedded`.
-    pub(crate) fn move_to(&mut self, variables: &HashMap<String, String>) {
+    pub(crate) fn move_to(&mut self, variables: &HashMap<String, String>, database: &str) {
+        database.clone_into(&mut self.database);
+        self.set("mongodb.database", database);
         self.mongodb_uri.clone_from(&variables["MONGODB_URI"]);
         self.set("mongodb.uri", self.mongodb_uri.clone());
         self.set("redis.url", variables["REDIS_URL"].clone());

@@ -94,7 +94,9 @@
       const time = document.createElement("time");
       time.dateTime = event.at;
       const detail = event.fields.failedReason || event.fields.reason || event.fields.returnvalue || "";
-      row.append(time, ` ${event.event} `, event.job ?? "", detail ? ` — ${detail}` : "");
+      const name = document.createElement("b");
+      name.textContent = event.event;
+      row.append(time, " ", name, " ", event.job ?? "", detail ? ` — ${detail}` : "");
       list.prepend(row);
       localTimes(row);
       while (list.children.length > 20) list.lastElementChild.remove();
@@ -154,6 +156,8 @@
       try { localStorage.setItem("feedmill-theme", next); } catch { /* a private window */ }
       wear(next);
     }));
+    // On a phone the pages stand in a row that is wider than it.
+    document.querySelector(".side nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
     localTimes(document);
     all("form[data-select]").forEach(selection);
     listen();
