@@ -110,7 +110,10 @@ async fn gone(page: &Page, id: &str) -> Result<Response, ApiError> {
         }
     };
     let mut response = page.shell("No such job", "overview", &body);
-    *response.status_mut() = axum::http::StatusCode::NOT_FOUND;
+    // Who retried or added it comes here, and it may be done before they do: that is no error.
+    if page.said.is_none() {
+        *response.status_mut() = axum::http::StatusCode::NOT_FOUND;
+    }
     Ok(response)
 }
 

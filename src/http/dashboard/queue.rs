@@ -20,7 +20,7 @@ use crate::queue::{Order, Queue};
 const ROWS: usize = 50;
 
 /// Events that a page begins with.
-const EVENTS: usize = 12;
+const EVENTS: usize = 8;
 
 /// What is looked for on the page of a queue.
 struct Search {
@@ -138,7 +138,7 @@ pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
                 }
             }
         }
-        div.grid {
+        div.grid.loose {
             section.panel {
                 h2 { "Last hour" }
                 div #chart data-refresh=(format!("queue {name}")) { (chart(&chart_of, &name)) }

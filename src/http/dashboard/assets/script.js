@@ -99,7 +99,7 @@
       row.append(time, " ", name, " ", event.job ?? "", detail ? ` — ${detail}` : "");
       list.prepend(row);
       localTimes(row);
-      while (list.children.length > 20) list.lastElementChild.remove();
+      while (list.children.length > 8) list.lastElementChild.remove();
     });
   };
 
