@@ -11,7 +11,7 @@ use super::guard::Viewer;
 use super::operations::{
     self, About, LettersWalk, OperationState, Operations, RetryCompletedWalk, Task, Walk, WithLetters,
 };
-use super::{ApiError, App};
+use super::{ApiError, App, readings};
 use crate::error::chain;
 use crate::import::{self, StartRequest, forget_item};
 use crate::job::{Envelope, JobId, JobOptions};
@@ -118,6 +118,15 @@ impl Actor<'_> {
             let said = if queue.resume().await? { "goes on" } else { "was not paused" };
             self.did("resume", name, format!("{name} {said}"))
         })
+    }
+
+    /// Pauses every queue, or lets them go on.
+    pub(super) async fn pause_all(&self, pause: bool) -> Result<String, ApiError> {
+        let mut said = Vec::new();
+        for name in readings::names(self.app).await?.iter() {
+            said.push(self.pause(&self.queue(name).await?, pause).await?);
+        }
+        Ok(said.join(", "))
     }
 
     /// Does something to single jobs; says of each what became of it, in order.

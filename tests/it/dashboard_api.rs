@@ -156,6 +156,12 @@ async fn a_form_needs_the_token_of_its_page() {
     let answer = served.ask("POST", path, &[FORM], &body).await;
     assert_eq!(answer.status, 303, "{answer:?}");
     assert!(queue.counts().await.unwrap().is_paused);
+    for (action, is_paused) in [("resume", false), ("pause", true), ("resume", false)] {
+        let all =
+            served.ask("POST", "/admin/queues", &[FORM], &body.replace("do=pause", &format!("do={action}"))).await;
+        assert_eq!(all.status, 303, "{all:?}");
+        assert_eq!(queue.counts().await.unwrap().is_paused, is_paused, "{action} all");
+    }
 }
 
 #[tokio::test]

@@ -387,6 +387,15 @@ async fn every_page_has_something_to_show_of_feeds_in_use_and_fits_a_desk_and_a_
             }
         }
     }
+    if let Some(folder) = &folder {
+        let login = Served::behind_token(&world.mill, "s3cret").await;
+        for (width, scheme) in [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")] {
+            browser.look_as(width, scheme).await;
+            browser.open(&format!("http://{}/admin/queues", login.address)).await;
+            browser.says("Log in").await;
+            take(&browser.picture().await, &folder.join(format!("login-{width}-{scheme}.png")));
+        }
+    }
     world.stop.cancel();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -105,12 +105,7 @@ pub(super) async fn resume_all(ask: Ask) -> Result<Response, ApiError> {
 
 async fn each(ask: Ask, pause: bool) -> Result<Response, ApiError> {
     ask.no_params()?;
-    let mut all = Vec::new();
-    for name in readings::names(&ask.app).await?.iter() {
-        let queue = ask.actor().queue(name).await?;
-        all.push(ask.actor().pause(&queue, pause).await?);
-    }
-    Ok(said(&all.join(", ")))
+    Ok(said(&ask.actor().pause_all(pause).await?))
 }
 
 #[derive(Debug, Default, Deserialize)]

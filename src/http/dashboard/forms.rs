@@ -144,6 +144,17 @@ fn unknown_action() -> ApiError {
     ApiError::BadRequest("there is no such action".to_owned())
 }
 
+/// Actions on all queues.
+pub(super) async fn all_queues(form: Form) -> Result<Response, ApiError> {
+    let pause = match form.action() {
+        "pause" => true,
+        "resume" => false,
+        _ => return Err(unknown_action()),
+    };
+    let said = form.actor().pause_all(pause).await?;
+    Ok(form.back(&form.page.url(""), &said))
+}
+
 /// Actions on a queue.
 pub(super) async fn queue(form: Form) -> Result<Response, ApiError> {
     let actor = form.actor();

@@ -58,7 +58,7 @@ const ICON: &str = include_str!("assets/icon.svg");
 /// Pages and forms.
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/admin/queues", get(overview::show))
+        .route("/admin/queues", get(overview::show).post(forms::all_queues))
         .route("/admin/queues/", get(overview::show))
         .route("/admin/queues/queue/{queue}", get(queue::show).post(forms::queue))
         .route("/admin/queues/queue/{queue}/add", get(job_forms::add))

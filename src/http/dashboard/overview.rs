@@ -25,7 +25,20 @@ pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
     }
     let alerts: Vec<String> = seen.iter().flat_map(|one| alerts(&one.name, &one.counts)).collect();
     let body = html! {
-        div.head { h1 { "Overview" } }
+        div.head {
+            div { h1 { "Overview" } }
+            @if page.may_act() {
+                div {
+                    @if seen.iter().any(|one| one.counts.is_paused) { (page.button(&page.url(""), ("do", "resume"), "Resume all", "")) }
+                    @if !seen.iter().all(|one| one.counts.is_paused) {
+                        form method="post" action=(page.url("")) {
+                            (page.form_token())
+                            button name="do" value="pause" data-confirm="Pause every queue?" { "Pause all" }
+                        }
+                    }
+                }
+            }
+        }
         @if !alerts.is_empty() {
             section.panel.alert aria-label="What needs a look" {
                 ul { @for alert in &alerts { li { (alert) } } }
