@@ -15,7 +15,8 @@
 //! and by others within a second.
 //!
 //! *Redis away:* what was read last holds, and nobody can log out; a process that has read nothing yet lets no session in.
-//! *Crash:* of a Redis that loses its last second, a note may be lost with it; this process knows it still, until it ends.
+//! *Crash:* of a Redis that loses its last second, a note may be lost with it, and in one that somebody empties all are;
+//! the process where somebody logged out knows it still, until it ends.
 //! To end all sessions, change the token.
 
 use std::collections::{HashMap, HashSet};

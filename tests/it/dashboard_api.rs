@@ -13,7 +13,8 @@ use crate::support::{
     eventually::eventually,
     feed_server::{FeedServer, Page},
     http::{Answer, Served},
-    process::{Mill, PATIENCE},
+    process::{Mill, PATIENCE, redis_connection},
+    servers::OwnRedis,
 };
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
@@ -238,6 +239,44 @@ async fn a_session_that_was_logged_out_of_is_good_nowhere_any_more() {
     let path = "/admin/queues/queue/job_import_queue";
     assert_eq!(served.ask("POST", path, &[FORM, ("Cookie", &cookie)], &pause).await.status, 401);
     assert!(!mill.queues().await.import.counts().await.unwrap().is_paused);
+}
+
+#[tokio::test]
+async fn sessions_cost_redis_one_read_a_second_and_while_it_is_away_nobody_is_let_in_unchecked() {
+    let mut redis = OwnRedis::start(&[]);
+    let mill = Mill::on_redis(&redis);
+    let (served, other) = (Served::behind_token(&mill, "s3cret").await, Served::behind_token(&mill, "s3cret").await);
+    let mut cookies = Vec::new();
+    for _ in 0..20 {
+        cookies.push(log_in(&served, "s3cret").await);
+    }
+    // A route that reads nothing itself.
+    let status =
+        async |at: &Served, cookie: &str| at.ask("GET", "/api/openapi.json", &[("Cookie", cookie)], "").await.status;
+    let mut connection = redis_connection(&format!("127.0.0.1:{}", redis.port())).await;
+    let mut reads = async || {
+        let info: String = redis::cmd("INFO").arg("commandstats").query_async(&mut connection).await.unwrap();
+        let calls = info.lines().find_map(|line| line.strip_prefix("cmdstat_zrevrange:calls="));
+        calls.map_or(0, |line| line.split(',').next().unwrap().parse::<u64>().unwrap())
+    };
+    let (before, began) = (reads().await, std::time::Instant::now());
+    for _ in 0..10 {
+        for cookie in &cookies {
+            assert_eq!(status(&served, cookie).await, 200);
+        }
+    }
+    let (asked, seconds) = (reads().await - before, began.elapsed().as_secs() + 1);
+    assert!((1..=seconds + 1).contains(&asked), "{asked} reads in {seconds} s");
+
+    redis.kill9();
+    // This one knows who has ended; the other has looked at no session yet.
+    assert_eq!(status(&served, &cookies[0]).await, 200);
+    other.ask("GET", "/api/openapi.json", &[("Cookie", &cookies[0])], "").await.refused(503, "unavailable");
+    let page = other.ask("GET", "/admin/queues", &[("Cookie", &cookies[0])], "").await;
+    assert!(page.status == 503 && !page.body.contains("Schedulers"), "{page:?}");
+    assert_eq!(other.ask("GET", "/api/openapi.json", &[("Authorization", "Bearer s3cret")], "").await.status, 200);
+    redis.restart();
+    eventually("it is asked again", PATIENCE, async || (status(&other, &cookies[0]).await == 200).then_some(())).await;
 }
 
 #[tokio::test]
