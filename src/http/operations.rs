@@ -139,7 +139,7 @@ impl About {
     }
 
     /// Of a note; one that is written by a later version, or damaged, is none.
-    fn of(noted: NotedOperation) -> Option<Self> {
+    fn of(noted: &NotedOperation) -> Option<Self> {
         let mut about: Self = serde_json::from_str(&noted.note).ok()?;
         if about.state == OperationState::Running && noted.age > SILENT_FOR {
             about.state = OperationState::Interrupted;
@@ -167,7 +167,7 @@ impl Operation {
 pub(super) async fn all(app: &App) -> Vec<About> {
     let load = async {
         let noted = app.queues.import.redis().noted_operations().await?;
-        Ok(noted.into_iter().filter_map(About::of).collect::<Vec<_>>())
+        Ok(noted.iter().filter_map(About::of).collect::<Vec<_>>())
     };
     let own: Vec<About> = app.operations.own().iter().map(|operation| operation.about()).collect();
     let mut all = match app.shared.get("operations", SECOND, load).await {

@@ -181,7 +181,8 @@ pub(super) async fn search(
 /// What listeners are told once a second.
 pub(super) async fn snapshot(app: &App) -> Result<String, ApiError> {
     let queues: Vec<Value> = overview(app).await?.iter().map(|seen| counts_json(&seen.name, &seen.counts)).collect();
-    let operations = operations::all(app).await;
+    // On the heap: what it waits for is large.
+    let operations = Box::pin(operations::all(app)).await;
     Ok(json!({ "at": Timestamp::now(), "queues": queues, "operations": operations }).to_string())
 }
 
