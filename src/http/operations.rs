@@ -153,6 +153,10 @@ impl Operation {
         self.about.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn is_running(&self) -> bool {
+        self.about.lock().unwrap_or_else(PoisonError::into_inner).state == OperationState::Running
+    }
+
     fn change(&self, change: impl FnOnce(&mut About)) {
         change(&mut self.about.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -200,7 +204,7 @@ impl Operations {
 
     /// How many run in this process.
     pub(super) fn running(&self) -> usize {
-        self.own().iter().filter(|operation| operation.about().state == OperationState::Running).count()
+        self.own().iter().filter(|operation| operation.is_running()).count()
     }
 
     /// The one of this process with this id.
@@ -219,12 +223,6 @@ impl Operations {
         (what, total, task): (String, u64, Task),
         mut walk: Walk,
     ) -> Result<About, ApiError> {
-        let running = app.operations.running();
-        if running >= RUNNING_MAX {
-            return Err(ApiError::Conflict(format!(
-                "{running} operations run already; wait for one to end, or stop it"
-            )));
-        }
         let started_at = Timestamp::now();
         let about = About {
             // Later ones are greater, and no two processes have the same.
@@ -245,10 +243,14 @@ impl Operations {
         let operation = Arc::new(Operation { about: Mutex::new(about.clone()), stop: app.shutdown.child_token() });
         {
             let mut all = app.operations.all.lock().unwrap_or_else(PoisonError::into_inner);
+            let running = all.iter().filter(|operation| operation.is_running()).count();
+            if running >= RUNNING_MAX {
+                return Err(ApiError::Conflict(format!(
+                    "{running} operations run already; wait for one to end, or stop it"
+                )));
+            }
             all.push_front(operation.clone());
-            while all.len() > REMEMBERED_MAX
-                && all.back().is_some_and(|oldest| oldest.about().state != OperationState::Running)
-            {
+            while all.len() > REMEMBERED_MAX && all.back().is_some_and(|oldest| !oldest.is_running()) {
                 all.pop_back();
             }
         }

@@ -30,6 +30,9 @@ pub(super) const CHART_MINUTES: u64 = 60;
 /// Longest time that one request searches; then it says where to go on.
 const SEARCH_FOR: Duration = Duration::from_millis(100);
 
+/// How long listeners are told of an operation that has ended: pages show how it ended, and need it once.
+const ENDED_IS_TOLD_FOR: Duration = Duration::from_mins(1);
+
 /// One queue of the overview.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
@@ -182,7 +185,9 @@ pub(super) async fn search(
 pub(super) async fn snapshot(app: &App) -> Result<String, ApiError> {
     let queues: Vec<Value> = overview(app).await?.iter().map(|seen| counts_json(&seen.name, &seen.counts)).collect();
     // On the heap: what it waits for is large.
-    let operations = Box::pin(operations::all(app)).await;
+    let mut operations = Box::pin(operations::all(app)).await;
+    let a_while_ago = Timestamp::now() - ENDED_IS_TOLD_FOR;
+    operations.retain(|operation| operation.ended_at.is_none_or(|ended_at| ended_at > a_while_ago));
     Ok(json!({ "at": Timestamp::now(), "queues": queues, "operations": operations }).to_string())
 }
 
