@@ -257,7 +257,11 @@ impl World {
             let _: String = redis.xadd(&stream, "*", &[("json", json)]).await.unwrap();
         }
         let dead = async || queues.import.counts().await.unwrap().failed;
-        eventually("dead letters of three kinds", PATIENCE, async || (dead().await > 4).then_some(())).await;
+        eventually("both are dead letters", PATIENCE, async || {
+            let letters = queues.import.dead_letters(None, 128).await.unwrap();
+            (letters.iter().filter(|letter| letter.reason.starts_with("json: ")).count() == 2).then_some(())
+        })
+        .await;
         let some = json!({ "reason": "E11000" }).to_string();
         let path = "/api/queues/job_import_queue/retry/failed";
         let before = dead().await;
