@@ -105,7 +105,7 @@ impl Browser {
 
     /// All text of the page.
     pub(crate) async fn text(&self) -> String {
-        self.run("return document.body.innerText").await.as_str().unwrap().to_owned()
+        self.run("return document.body?.innerText ?? ''").await.as_str().unwrap().to_owned()
     }
 
     /// Waits until the page says this.
