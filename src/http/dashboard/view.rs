@@ -118,12 +118,12 @@ pub(super) fn stacked<const N: usize>(bars: &[[u64; N]], classes: [&str; N], lab
         }
     }
     html! {
-        svg.chart viewBox="0 0 600 106" role="img" aria-label=(label) {
+        svg.chart viewBox="0 -16 600 122" role="img" aria-label=(label) {
             (maud::PreEscaped(parts))
             line.axis x1="0" y1="84.5" x2="600" y2="84.5" {}
             text x="0" y="101" { (ends[0]) }
             text x="600" y="101" text-anchor="end" { (ends[1]) }
-            @if most > 0 { text x="0" y="13" { "max " (number(most)) } }
+            @if most > 0 { text x="0" y="-3" { "max " (number(most)) } }
         }
     }
 }
