@@ -3,9 +3,9 @@
 #
 #   scripts/setup.sh demo   what `make demo` needs: compiler, Python 3, a Redis and a MongoDB server
 #   scripts/setup.sh bench  what `make bench` needs: that, without MongoDB, and BullMQ, for which Node must be here
-#   scripts/setup.sh test   what `demo` needs, and the test runner, the licence checker, the older servers of the tests, Prometheus,
-#                           docker-compose, redis-py, Chromium with axe-core and schemathesis for the dashboard, and the real
-#                           BullMQ and Grafana's schema, for which Node must be here
+#   scripts/setup.sh test   what `demo` needs, and the test runner, the licence checker, the older servers of the tests,
+#                           Prometheus, docker-compose, redis-py, Chromium with axe-core, nginx and schemathesis for the
+#                           dashboard, and the real BullMQ and Grafana's schema, for which Node must be here
 #
 # Distribution packages come through apt-get (Debian, Ubuntu); everything else goes into .feedmill/bin and touches
 # nothing outside this folder (what npm brings goes into node_modules beside its tests). What is found is left alone, so
@@ -264,6 +264,28 @@ install_prometheus() {
     say "prometheus $(version_of prometheus), promtool $(version_of promtool)"
 }
 
+# The proxy that the tests put in front of the dashboard. The package would start a service on port 80; only its program
+# is taken out of it.
+install_nginx() {
+    if ! has nginx; then
+        has apt-get || die "no apt-get here; put nginx on PATH yourself"
+        work_folder
+        say "downloading nginx (Debian package nginx)"
+        local folder
+        folder=$(mktemp -d "$WORK/download.XXXXXX")
+        download_nginx() { (cd "$folder" && apt-get download -qq nginx >/dev/null 2>&1 </dev/null); }
+        if ! download_nginx; then
+            as_root apt-get update -qq </dev/null
+            download_nginx || die "apt-get cannot download nginx; put nginx on PATH yourself"
+        fi
+        dpkg-deb --extract "$folder"/nginx_*.deb "$folder"
+        if ldd "$folder/usr/sbin/nginx" | grep -q 'not found'; then apt_install libpcre2-8-0 libssl3 zlib1g; fi
+        "$folder/usr/sbin/nginx" -v 2>/dev/null || die "nginx does not run on this machine; put one on PATH yourself"
+        mv "$folder/usr/sbin/nginx" "$BIN/nginx"
+    fi
+    say "$(nginx -v 2>&1)"
+}
+
 # Reads docker-compose.yml; no container engine is needed for that. Where it cannot be installed, `make check` says so.
 install_docker_compose() {
     if ! has docker-compose && has apt-get && ! (apt_install docker-compose); then
@@ -346,21 +368,22 @@ install_axe() {
     fi
 }
 
-SCHEMATHESIS_WANTED=4.32.5
+SCHEMATHESIS_WANTED=tests/schemathesis-requirements.txt
 SCHEMATHESIS=.feedmill/schemathesis
 
 # It sends what the description of the API allows, and what it does not.
 install_schemathesis() {
-    if [ ! -d "$SCHEMATHESIS/schemathesis-$SCHEMATHESIS_WANTED.dist-info" ]; then
+    if ! cmp -s $SCHEMATHESIS_WANTED $SCHEMATHESIS/requirements.txt; then
         say "installing schemathesis (pip, into $SCHEMATHESIS)"
         work_folder
-        PIP_ROOT_USER_ACTION=ignore python3 -m pip --quiet --disable-pip-version-check install --no-cache-dir \
-            --target "$WORK/schemathesis" "schemathesis==$SCHEMATHESIS_WANTED" >&2 </dev/null ||
-            die "pip cannot install schemathesis; check the network"
+        PIP_ROOT_USER_ACTION=ignore python3 -m pip --quiet --disable-pip-version-check install --no-deps --no-cache-dir \
+            --require-hashes --target "$WORK/schemathesis" --requirement $SCHEMATHESIS_WANTED >&2 </dev/null ||
+            die "pip cannot install schemathesis; check the network, and that Python is 3.11 or later"
+        cp $SCHEMATHESIS_WANTED "$WORK/schemathesis/requirements.txt"
         rm -rf $SCHEMATHESIS
         mv "$WORK/schemathesis" $SCHEMATHESIS
     fi
-    say "schemathesis $SCHEMATHESIS_WANTED"
+    say "schemathesis $(sed -n 's/^schemathesis==\([0-9.]*\).*/\1/p' $SCHEMATHESIS_WANTED)"
 }
 
 # ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -380,6 +403,7 @@ if [ "$MODE" = test ]; then
     install_redis_5_0
     install_valkey
     install_prometheus
+    install_nginx
     install_docker_compose
     install_bullmq
     install_grafana_schema

@@ -1,5 +1,6 @@
 //! `feedmill schedulers`: jobs that are added again and again.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::output::shortened;
 use super::queue::input::{duration, read_payload};
 use super::queue::{QueueArgs, chosen};
 use super::{Globals, UsageError, output};
-use crate::config::Config;
+use crate::config::{Config, FeedConfig};
 use crate::error::chain;
 use crate::import::Payload;
 use crate::job::{Envelope, JobOptions};
@@ -20,10 +21,14 @@ use crate::pipeline::Queues;
 use crate::queue::schedulers::{Scheduler, SchedulerCursor, Stored, StoredTemplate, Template, Upsert};
 use crate::queue::{Order, Queue};
 use crate::schedule::{CatchUp, Definition, Repeat};
+use crate::store::look::FeedsWanted;
+use crate::store::{Store, StoreError};
 use crate::views::{payload_json, scheduler_json, slot_at};
 
 /// How much of an id a table shows.
 const ID_SHOWN_CHARS: usize = 20;
+/// Subscriptions that MongoDB is asked for at once.
+const NAMES_PER_QUERY: usize = 1000;
 /// How much of a schedule a table shows.
 const REPEAT_SHOWN_CHARS: usize = 30;
 
@@ -180,10 +185,9 @@ async fn list(config: &Config, args: &ListArgs) -> anyhow::Result<()> {
             break;
         }
     }
-    let feeds = Feeds { config, queue: &queue };
+    let feeds = Feeds::of(config, &queue, &listed).await;
     if args.json {
-        let schedulers: Vec<Value> =
-            listed.iter().map(|scheduler| scheduler_json(scheduler, feeds.schedule(&scheduler.id))).collect();
+        let schedulers: Vec<Value> = listed.iter().map(|scheduler| feeds.json(scheduler)).collect();
         return output::json(&json!({
             "total": total,
             "schedulers": schedulers,
@@ -215,12 +219,12 @@ async fn list(config: &Config, args: &ListArgs) -> anyhow::Result<()> {
 async fn show(config: &Config, args: &ShowArgs) -> anyhow::Result<()> {
     let queue = chosen(&Queues::open(config).await?, &args.queue).await?;
     let (scheduler, template) = queue.scheduler(&args.id).await?.with_context(|| there_is_none(&args.id, &queue))?;
-    let feeds = Feeds { config, queue: &queue };
+    let feeds = Feeds::of(config, &queue, std::slice::from_ref(&scheduler)).await;
     let envelope = template.as_ref().and_then(|template| template.envelope().ok());
     let group = template.as_ref().and_then(StoredTemplate::group);
     let priority = template.as_ref().map_or(0, StoredTemplate::priority);
     if args.json {
-        let mut value = scheduler_json(&scheduler, feeds.schedule(&scheduler.id));
+        let mut value = feeds.json(&scheduler);
         if let Some(envelope) = &envelope {
             value["job"] = json!({
                 "name": envelope.name,
@@ -279,8 +283,9 @@ async fn upsert(config: &Config, args: &UpsertArgs) -> anyhow::Result<()> {
     let is_fetch = queue.name() == queues.fetch.name();
     let payload = queues.payload_for(&queue, json);
     let Payload { bytes, fingerprint, .. } = payload.map_err(|reason| UsageError(format!("--payload: {reason}")))?;
-    let feeds = Feeds { config, queue: &queue };
-    if feeds.schedule(&args.id).is_some() {
+    // A feed's name is taken even before its schedule has a slot.
+    let of_feed = Scheduler { id: args.id.clone(), next_slot_ms: None, stored: None };
+    if Feeds::of(config, &queue, std::slice::from_ref(&of_feed)).await.owner(&of_feed).is_some() {
         return Err(
             UsageError(format!("{:?} is the schedule of a feed; give the scheduler another id", args.id)).into()
         );
@@ -313,11 +318,20 @@ async fn upsert(config: &Config, args: &UpsertArgs) -> anyhow::Result<()> {
 
 async fn remove(config: &Config, args: &RemoveArgs) -> anyhow::Result<()> {
     let queue = chosen(&Queues::open(config).await?, &args.queue).await?;
-    let feeds = Feeds { config, queue: &queue };
     for id in &args.ids {
-        if feeds.schedule(id).is_some() && queue.scheduler(id).await?.is_none_or(|(found, _)| found.stored.is_none()) {
-            let told = format!("{id:?} is the schedule of a feed; take it out of the configuration");
-            return Err(UsageError(told).into());
+        if let Some((scheduler, _)) = queue.scheduler(id).await? {
+            match Feeds::of(config, &queue, std::slice::from_ref(&scheduler)).await.owner(&scheduler) {
+                None => {}
+                Some(Owner::Configuration) => {
+                    let told = format!("{id:?} is the schedule of a feed; take it out of the configuration");
+                    return Err(UsageError(told).into());
+                }
+                Some(Owner::Subscription) => {
+                    let told =
+                        format!("{id:?} is the schedule of a subscription; `feedmill feeds remove {id}` ends it");
+                    return Err(UsageError(told).into());
+                }
+            }
         }
         if !queue.remove_scheduler(id).await? {
             anyhow::bail!(there_is_none(id, &queue));
@@ -327,18 +341,76 @@ async fn remove(config: &Config, args: &RemoveArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The schedules of the configured feeds, for the queue that they are fired on.
+/// The schedules of feeds, of which nothing is stored with the queue they are fired on.
 struct Feeds<'a> {
-    config: &'a Config,
-    queue: &'a Queue,
+    configured: &'a [FeedConfig],
+    /// Schedules of subscriptions by name: of those that were asked for.
+    subscribed: BTreeMap<String, String>,
 }
 
-impl Feeds<'_> {
+/// Whose schedule a scheduler is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Configuration,
+    Subscription,
+}
+
+impl<'a> Feeds<'a> {
+    /// What is known of these schedulers. MongoDB, which has the subscriptions, is asked only of what is known otherwise
+    /// neither to Redis nor to the configuration; if it is away, these stay unknown, and a line on stderr says why.
+    async fn of(config: &'a Config, queue: &Queue, schedulers: &[Scheduler]) -> Self {
+        if queue.name() != config.fetch_queue.name {
+            return Self { configured: &[], subscribed: BTreeMap::new() };
+        }
+        let mut feeds = Self { configured: &config.feeds, subscribed: BTreeMap::new() };
+        let unknown = schedulers.iter().filter(|one| one.stored.is_none() && feeds.schedule(&one.id).is_none());
+        let unknown: Vec<String> = unknown.map(|one| one.id.clone()).collect();
+        if !unknown.is_empty() {
+            match subscriptions(config, &unknown).await {
+                Ok(subscribed) => feeds.subscribed = subscribed,
+                Err(error) => output::note(&format!("MongoDB does not say which are subscriptions: {}", chain(&error))),
+            }
+        }
+        feeds
+    }
+
     /// The schedule of the feed of this name.
     fn schedule(&self, name: &str) -> Option<&str> {
-        let feeds = if self.queue.name() == self.config.fetch_queue.name { &self.config.feeds[..] } else { &[] };
-        feeds.iter().find(|feed| feed.name == name)?.schedule.as_deref()
+        let configured =
+            self.configured.iter().find(|feed| feed.name == name).and_then(|feed| feed.schedule.as_deref());
+        configured.or_else(|| self.subscribed.get(name).map(String::as_str))
     }
+
+    fn owner(&self, scheduler: &Scheduler) -> Option<Owner> {
+        if scheduler.stored.is_some() || self.schedule(&scheduler.id).is_none() {
+            None
+        } else if self.subscribed.contains_key(&scheduler.id) {
+            Some(Owner::Subscription)
+        } else {
+            Some(Owner::Configuration)
+        }
+    }
+
+    fn json(&self, scheduler: &Scheduler) -> Value {
+        let mut value = scheduler_json(scheduler, self.schedule(&scheduler.id));
+        match self.owner(scheduler) {
+            Some(Owner::Configuration) => value["from"] = json!("file"),
+            Some(Owner::Subscription) => value["from"] = json!("subscription"),
+            None => {}
+        }
+        value
+    }
+}
+
+/// The schedules of those of these feeds that are subscribed to, by name.
+async fn subscriptions(config: &Config, names: &[String]) -> Result<BTreeMap<String, String>, StoreError> {
+    let store = Store::connect(config.mongodb.uri.expose(), &config.mongodb.database).await?;
+    let mut schedules = BTreeMap::new();
+    for names in names.chunks(NAMES_PER_QUERY) {
+        let found = store.stored_feeds(FeedsWanted::Named(names)).await?;
+        schedules.extend(found.into_iter().filter_map(|feed| Some((feed.name, feed.subscription?.schedule))));
+    }
+    Ok(schedules)
 }
 
 fn definition(args: &UpsertArgs) -> anyhow::Result<Definition> {
@@ -390,9 +462,10 @@ fn what(scheduler: &Scheduler, feeds: &Feeds<'_>) -> String {
     match &scheduler.stored {
         Some(Stored { definition: Ok(definition), .. }) => definition.repeat.to_string(),
         Some(Stored { definition: Err(reason), .. }) => format!("damaged: {reason}"),
-        None => match feeds.schedule(&scheduler.id) {
-            Some(schedule) => format!("{schedule} (feed)"),
-            None => "unknown: nothing is stored of it".to_owned(),
+        None => match (feeds.schedule(&scheduler.id), feeds.owner(scheduler)) {
+            (Some(schedule), Some(Owner::Subscription)) => format!("{schedule} (subscription)"),
+            (Some(schedule), _) => format!("{schedule} (feed)"),
+            (None, _) => "unknown: nothing is stored of it".to_owned(),
         },
     }
 }

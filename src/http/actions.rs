@@ -8,8 +8,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::guard::Viewer;
-use super::operations::{LetterFilter, LettersWalk, Operation, Operations, RetryCompletedWalk, Walk, WithLetters};
-use super::{ApiError, App};
+use super::operations::{
+    self, About, LettersWalk, OperationState, Operations, RetryCompletedWalk, Task, Walk, WithLetters,
+};
+use super::{ApiError, App, readings};
 use crate::error::chain;
 use crate::import::{self, StartRequest, forget_item};
 use crate::job::{Envelope, JobId, JobOptions};
@@ -95,7 +97,7 @@ impl Actor<'_> {
     }
 
     /// Writes what was done into the log, and lets nobody see what was read before.
-    fn did(&self, action: &str, on: &str, said: String) -> String {
+    pub(super) fn did(&self, action: &str, on: &str, said: String) -> String {
         tracing::info!(audit = true, action, on, by = self.by(), "{action} {on}: {said}");
         self.app.shared.changed();
         said
@@ -116,6 +118,15 @@ impl Actor<'_> {
             let said = if queue.resume().await? { "goes on" } else { "was not paused" };
             self.did("resume", name, format!("{name} {said}"))
         })
+    }
+
+    /// Pauses every queue, or lets them go on.
+    pub(super) async fn pause_all(&self, pause: bool) -> Result<String, ApiError> {
+        let mut said = Vec::new();
+        for name in readings::names(self.app).await?.iter() {
+            said.push(self.pause(&self.queue(name).await?, pause).await?);
+        }
+        Ok(said.join(", "))
     }
 
     /// Does something to single jobs; says of each what became of it, in order.
@@ -159,83 +170,89 @@ impl Actor<'_> {
         Ok(said)
     }
 
-    fn start(&self, queue: &Queue, what: &str, total: u64, walk: Walk) -> Result<Arc<Operation>, ApiError> {
-        let operation = Operations::start(self.app, queue, self.by(), (what.to_owned(), total), walk)?;
+    async fn start(
+        &self,
+        queue: &Queue,
+        (what, total, task): (&str, u64, Task),
+        walk: Walk,
+    ) -> Result<About, ApiError> {
+        let operation = Operations::start(self.app, queue, self.by(), (what.to_owned(), total, task), walk).await?;
         self.did(what, queue.name(), format!("operation {} begins, over about {total} jobs", operation.id));
         Ok(operation)
     }
 
-    /// Redrives or removes dead letters.
-    pub(super) async fn letters(
-        &self,
-        queue: &Queue,
-        filter: LetterFilter,
-        with: WithLetters,
-    ) -> Result<Arc<Operation>, ApiError> {
-        let which = match (&filter.group, &filter.reason) {
-            (None, None) => "all dead letters".to_owned(),
-            (Some(group), _) => format!("dead letters “{group}”"),
-            (None, Some(reason)) => format!("dead letters with “{reason}”"),
-        };
-        let doing = if with == WithLetters::Redrive { "redriving" } else { "removing" };
-        let total = queue.counts().await?.failed;
-        let walk = LettersWalk::begin(queue, filter, with).await?;
-        self.start(queue, &format!("{doing} {which}"), total, Walk::Letters(walk))
-    }
-
-    pub(super) async fn retry_completed(&self, queue: &Queue) -> Result<Arc<Operation>, ApiError> {
-        let total = queue.counts().await?.completed;
-        let walk = Walk::RetryCompleted(RetryCompletedWalk::default());
-        self.start(queue, "retrying all completed jobs", total, walk)
-    }
-
-    pub(super) async fn promote_all(&self, queue: &Queue) -> Result<Arc<Operation>, ApiError> {
-        let total = queue.counts().await?.delayed;
-        let walk = Walk::Promote(queue.promote_all().await?);
-        self.start(queue, "promoting all delayed jobs", total, walk)
-    }
-
-    pub(super) async fn clean(
-        &self,
-        queue: &Queue,
-        state: &str,
-        grace: Duration,
-        limit: Option<usize>,
-    ) -> Result<Arc<Operation>, ApiError> {
-        let states =
-            [StateName::Completed, StateName::Failed, StateName::Waiting, StateName::Delayed, StateName::Prioritized];
-        let accepted = states.map(StateName::name).join(", ");
-        let unknown =
-            || ApiError::BadRequest(format!("no jobs in state {state:?} can be cleaned; accepted: {accepted}"));
-        let state = states.into_iter().find(|known| known.name() == state).ok_or_else(unknown)?;
+    /// Starts what is done with many jobs of a queue.
+    pub(super) async fn operate(&self, queue: &Queue, task: Task) -> Result<About, ApiError> {
         let counts = queue.counts().await?;
-        let total = counts.by_state().into_iter().find(|(name, _)| *name == state.name()).map_or(0, |(_, jobs)| jobs);
-        let walk = Walk::Remove(queue.clean(state, grace, limit, forget_item).await?);
-        self.start(queue, &format!("cleaning {} jobs", state.name()), total, walk)
+        let given = task.clone();
+        match task {
+            Task::Redrive(filter) => {
+                let what = format!("redriving {}", filter.in_words());
+                let walk = LettersWalk::begin(queue, filter, WithLetters::Redrive).await?;
+                self.start(queue, (&what, counts.failed, given), Walk::Letters(walk)).await
+            }
+            Task::RemoveDead(filter) => {
+                let what = format!("removing {}", filter.in_words());
+                let walk = LettersWalk::begin(queue, filter, WithLetters::Remove).await?;
+                self.start(queue, (&what, counts.failed, given), Walk::Letters(walk)).await
+            }
+            Task::RetryCompleted => {
+                let walk = Walk::RetryCompleted(RetryCompletedWalk::default());
+                self.start(queue, ("retrying all completed jobs", counts.completed, given), walk).await
+            }
+            Task::Promote => {
+                let walk = Walk::Promote(queue.promote_all().await?);
+                self.start(queue, ("promoting all delayed jobs", counts.delayed, given), walk).await
+            }
+            Task::Clean { state, grace_ms, limit } => {
+                let state = cleanable(&state)?;
+                let total = counts.by_state().into_iter().find(|(name, _)| *name == state.name());
+                let total = total.map_or(0, |(_, jobs)| jobs);
+                let walk = queue.clean(state, Duration::from_millis(grace_ms), limit, forget_item).await?;
+                let what = format!("cleaning {} jobs", state.name());
+                self.start(queue, (&what, total, given), Walk::Remove(walk)).await
+            }
+            Task::Drain { delayed } => {
+                let total = counts.waiting + counts.prioritized + if delayed { counts.delayed } else { 0 };
+                let walk = Walk::Remove(queue.drain(delayed, forget_item));
+                self.start(queue, ("draining", total, given), walk).await
+            }
+            Task::Obliterate { force } => {
+                let name = queue.name();
+                if !counts.is_paused {
+                    return Err(QueueError::NotPaused { queue: name.to_owned() }.into());
+                }
+                if counts.active > 0 && !force {
+                    let jobs = counts.active as usize;
+                    return Err(QueueError::HasActive { queue: name.to_owned(), jobs }.into());
+                }
+                let total = counts.by_state().into_iter().map(|(_, jobs)| jobs).sum();
+                let walk = Walk::Obliterate(Box::new(queue.obliterate(force)));
+                self.start(queue, ("obliterating", total, given), walk).await
+            }
+        }
     }
 
-    pub(super) async fn drain(&self, queue: &Queue, delayed: bool) -> Result<Arc<Operation>, ApiError> {
-        let counts = queue.counts().await?;
-        let total = counts.waiting + counts.prioritized + if delayed { counts.delayed } else { 0 };
-        self.start(queue, "draining", total, Walk::Remove(queue.drain(delayed, forget_item)))
-    }
-
-    /// `typed` is what somebody typed to say that they mean it: the name of the queue.
-    pub(super) async fn obliterate(&self, queue: &Queue, typed: &str, force: bool) -> Result<Arc<Operation>, ApiError> {
-        let (name, counts) = (queue.name(), queue.counts().await?);
+    /// Deletes a queue. `typed` is what somebody typed to say that they mean it: the name of the queue.
+    pub(super) async fn obliterate(&self, queue: &Queue, typed: &str, force: bool) -> Result<About, ApiError> {
+        let name = queue.name();
         if typed.trim() != name {
             return Err(ApiError::BadRequest(format!(
                 "to confirm, type the name of the queue, {name}; nothing was done"
             )));
         }
-        if !counts.is_paused {
-            return Err(QueueError::NotPaused { queue: name.to_owned() }.into());
+        self.operate(queue, Task::Obliterate { force }).await
+    }
+
+    /// Does an operation that came to no end again: with what is left, and what has come since.
+    pub(super) async fn go_on(&self, id: &str) -> Result<About, ApiError> {
+        let operation = operations::find(self.app, id).await?;
+        if !operation.may_go_on() {
+            let state = operation.state.word();
+            return Err(ApiError::Conflict(format!("operation {id} is {state}: there is nothing to go on with")));
         }
-        if counts.active > 0 && !force {
-            return Err(QueueError::HasActive { queue: name.to_owned(), jobs: counts.active as usize }.into());
-        }
-        let total = counts.by_state().into_iter().map(|(_, jobs)| jobs).sum();
-        self.start(queue, "obliterating", total, Walk::Obliterate(Box::new(queue.obliterate(force))))
+        let queue = self.queue(&operation.queue).await?;
+        self.operate(&queue, operation.task).await
     }
 
     /// Sets how many jobs are active at once over all workers; `None` is no limit.
@@ -254,7 +271,8 @@ impl Actor<'_> {
         Ok(self.did("limit concurrency", queue.name(), said))
     }
 
-    fn payload_max(&self, queue: &Queue) -> usize {
+    /// Largest payload of a job of this queue, in bytes.
+    pub(super) fn payload_max(&self, queue: &Queue) -> usize {
         let [import, fetch] = self.app.options.payload_max_bytes;
         if queue.name() == self.app.queues.fetch.name() { fetch } else { import }
     }
@@ -386,13 +404,6 @@ impl Actor<'_> {
         Ok(self.did("change", &format!("{} {id}", queue.name()), said.join(", ")))
     }
 
-    pub(super) async fn remove_scheduler(&self, queue: &Queue, id: &str) -> Result<String, ApiError> {
-        if !queue.remove_scheduler(id).await? {
-            return Err(ApiError::Missing { what: "scheduler", name: id.chars().take(200).collect() });
-        }
-        Ok(self.did("remove scheduler", &format!("{} {id}", queue.name()), format!("{id} is removed")))
-    }
-
     /// Starts the import of a feed: its id.
     pub(super) async fn import_feed(&self, name: &str) -> Result<String, ApiError> {
         let feed =
@@ -422,10 +433,29 @@ impl Actor<'_> {
         Ok(self.did(if pause { "pause feed" } else { "resume feed" }, name, format!("{name}: {said}")))
     }
 
-    pub(super) fn stop(&self, operation: &Operation) -> String {
+    pub(super) async fn stop(&self, id: &str) -> Result<About, ApiError> {
+        let Some(operation) = self.app.operations.find_own(id) else {
+            let other = operations::find(self.app, id).await?;
+            return Err(ApiError::Conflict(match other.state {
+                OperationState::Running => {
+                    format!("operation {id} runs in another process, {}: stop it there", other.process)
+                }
+                state => format!("operation {id} is {} already", state.word()),
+            }));
+        };
         operation.stop();
-        self.did("stop", &operation.id, format!("{} ends after this step", operation.what))
+        self.did("stop", id, format!("{} ends after this step", operation.about().what));
+        Ok(operation.about())
     }
+}
+
+/// The state of this name, if jobs in it can be cleaned.
+fn cleanable(name: &str) -> Result<StateName, ApiError> {
+    let states =
+        [StateName::Completed, StateName::Failed, StateName::Waiting, StateName::Delayed, StateName::Prioritized];
+    let accepted = states.map(StateName::name).join(", ");
+    let unknown = || ApiError::BadRequest(format!("no jobs in state {name:?} can be cleaned; accepted: {accepted}"));
+    states.into_iter().find(|known| known.name() == name).ok_or_else(unknown)
 }
 
 /// An error unless it was done.

@@ -54,6 +54,9 @@ pub enum ApiError {
     /// The token is missing or another.
     #[error("send the token: Authorization: Bearer TOKEN")]
     Unauthorized,
+    /// Redis does not say whether a session was logged out of.
+    #[error("this session cannot be checked now: {0}")]
+    SessionUnchecked(String),
     /// The Host header names no address of this machine, and no token protects it.
     #[error(
         "the host {0:?} is not this machine: ask as localhost or 127.0.0.1, or set FEEDMILL_TOKEN, with which every \
@@ -110,7 +113,7 @@ impl ApiError {
             Self::Timeout(_) => (StatusCode::REQUEST_TIMEOUT, "timeout"),
             Self::NotAlive(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_alive"),
             Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
-            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Self::Unavailable(_) | Self::SessionUnchecked(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }
@@ -131,7 +134,10 @@ impl IntoResponse for ApiError {
             tracing::warn!(status = status.as_u16(), code, error = %self, "a request failed: {self}");
         }
         let detail = self.to_string();
-        let is_stranger = matches!(self, Self::Unauthorized | Self::ForeignHost(_) | Self::ForeignOrigin(_));
+        let is_stranger = matches!(
+            self,
+            Self::Unauthorized | Self::SessionUnchecked(_) | Self::ForeignHost(_) | Self::ForeignOrigin(_)
+        );
         let mut response = json(status, &serde_json::json!({ "code": code, "detail": &detail }));
         response.extensions_mut().insert(Failure { detail, is_stranger });
         if status == StatusCode::UNAUTHORIZED {
@@ -158,6 +164,7 @@ impl From<QueueError> for ApiError {
             | QueueError::JobId(_)
             | QueueError::Name { .. }
             | QueueError::SchedulerId(_)
+            | QueueError::Definition(_)
             | QueueError::Priority { .. }
             | QueueError::DeduplicationId { .. }
             | QueueError::NotCleanable { .. } => Self::BadRequest(text),

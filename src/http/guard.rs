@@ -2,7 +2,7 @@
 //!
 //! | rule | keeps out | answer |
 //! |---|---|---|
-//! | with a token: `Authorization: Bearer TOKEN`, or the cookie of a session | who does not know it | 401; a page leads to the login |
+//! | with a token: `Authorization: Bearer TOKEN`, or the cookie of a session that has not ended | who does not know it | 401; a page leads to the login |
 //! | without: `Host` is `localhost` or a loopback address | a web page whose host name was pointed at this machine | 403 |
 //! | to change something: `Origin`, where there is one, is this very host | pages of other sites | 403 |
 //! | to change something: `Sec-Fetch-Site`, where there is one, is `same-origin` or `none` | the same, where `Origin` is left out | 403 |
@@ -27,6 +27,7 @@ use subtle::ConstantTimeEq as _;
 use super::session::{self, Session};
 use super::{ApiError, App, dashboard};
 use crate::config::Secret;
+use crate::error::chain;
 
 /// Who asks, for the log and for the forms of its pages.
 #[derive(Clone, Debug)]
@@ -72,6 +73,10 @@ async fn pass(app: Arc<App>, mut request: Request, next: Next, wanted: Wanted) -
     let host = named.map(|host| String::from_utf8_lossy(host).into_owned());
     let cookie = cookie(request.headers(), session::COOKIE);
     let session = cookie.and_then(|cookie| app.sessions.check(cookie, SystemTime::now()));
+    let session = match still_holds(&app, session).await {
+        Ok(session) => session,
+        Err(error) => return error.into_response(),
+    };
     let is_page = dashboard::is_page(request.uri().path());
     let rules = Rules {
         token: app.token.as_ref().filter(|_| wanted == Wanted::Everything && session.is_none()),
@@ -89,6 +94,22 @@ async fn pass(app: Arc<App>, mut request: Request, next: Next, wanted: Wanted) -
         }
         Err(error) => error.into_response(),
     }
+}
+
+/// The session, unless somebody has logged out of it.
+async fn still_holds(app: &App, session: Option<Session>) -> Result<Option<Session>, ApiError> {
+    let Some(session) = session else { return Ok(None) };
+    let has_ended = app.sessions.has_ended(&session, app.queues.import.redis()).await;
+    let has_ended = has_ended.map_err(|error| ApiError::SessionUnchecked(chain(&error)))?;
+    Ok((!has_ended).then_some(session))
+}
+
+/// Whether who asked may go on listening: their session is neither over nor ended. Who showed the token may.
+pub(super) async fn still_may(app: &App, viewer: &Viewer) -> bool {
+    let Some(session) = viewer.session.clone().map(|session| session.if_not_over(SystemTime::now())) else {
+        return true;
+    };
+    still_holds(app, session).await.is_ok_and(|session| session.is_some())
 }
 
 /// The value of a cookie.

@@ -6,7 +6,8 @@
 //!   api/         /api: the same as JSON            ├─ behind guard.rs, with a token or a session (session.rs)
 //!   imports.rs   POST /imports/start · GET /imports┘
 //!
-//!   pages, api ──▶ actions.rs, operations.rs (what changes something) · live.rs (what all viewers share)
+//!   pages, api ──▶ actions.rs, operations.rs, schedulers.rs (what changes something)
+//!              ──▶ readings.rs, dead_groups.rs, feeds.rs, health_facts.rs (what is read) ──▶ live.rs (what all share)
 //! ```
 //!
 //! [`bind`] takes an address, [`serve`] answers on it until it is told to end. `guard.rs` decides who may ask, `error.rs`
@@ -20,10 +21,12 @@ mod health;
 mod imports;
 mod live;
 mod readings;
+mod dead_groups;
 mod feeds;
 mod health_facts;
 mod actions;
 mod operations;
+mod schedulers;
 mod api;
 mod dashboard;
 
@@ -45,9 +48,9 @@ use tokio_util::task::TaskTracker;
 
 pub use error::ApiError;
 
+use self::dead_groups::DeadScans;
 use self::live::{News, Shared};
 use self::operations::Operations;
-use self::readings::DeadScans;
 use self::session::Sessions;
 use crate::config::{Config, Secret};
 use crate::import::{ConfiguredFeeds, Grouping};

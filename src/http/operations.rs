@@ -2,205 +2,313 @@
 //!
 //! ```text
 //!   start ──▶ running ──step, step, …──▶ ended
-//!                └── stop, or the process ends ──▶ stopped (done again, it goes on with what is left)
+//!                ├── stop, or the process ends ──▶ stopped      ┐ done again, it goes on
+//!                └── the process dies ──▶ interrupted           ┘ with what is left
 //! ```
 //!
-//! *Crash:* every step is one script over one page, so what was reached is done whole and the rest is as it was. The list
-//! of operations goes with the process.
+//! Each notes in Redis how far it is, once a second: so every process of the dashboard shows those of all, and what was
+//! under way when one died is not forgotten.
+//!
+//! *Crash:* every step is one script over one page, so what was reached is done whole and the rest is as it was. The last
+//! note may be a second behind what was done.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::readings::reason_group;
+use super::dead_groups::reason_group;
+use super::live::SECOND;
 use super::{ApiError, App};
 use crate::error::chain;
 use crate::import::forget_item;
 use crate::job::{EntryId, JobId};
 use crate::queue::list::{Cursor, ListState};
+use crate::queue::noted_operations::NotedOperation;
 use crate::queue::obliterate::ObliterateWalk;
 use crate::queue::operated::Operated;
 use crate::queue::promote::PromotionWalk;
 use crate::queue::remove::RemovalWalk;
 use crate::queue::walk::Step;
-use crate::queue::{Order, Queue, QueueError};
+use crate::queue::{Order, Queue, QueueError, Redis};
 
-/// Operations that are remembered after their end.
+/// Operations of this process that are remembered after their end.
 const REMEMBERED_MAX: usize = 100;
 /// Operations at the same time: each keeps Redis busy a part of the time.
 const RUNNING_MAX: usize = 8;
 /// Jobs of one step of our own walks.
 const PAGE: usize = 128;
+/// From a note that is this old on, an operation that is said to run has lost its process: it is noted every second.
+const SILENT_FOR: Duration = Duration::from_secs(10);
 
 /// The operations of this process, newest first.
 #[derive(Debug, Default)]
 pub(super) struct Operations {
     all: Mutex<VecDeque<Arc<Operation>>>,
-    started: AtomicU64,
 }
 
-/// One operation.
+/// One operation of this process.
 #[derive(Debug)]
 pub(super) struct Operation {
+    about: Mutex<About>,
+    stop: CancellationToken,
+}
+
+/// What is told of an operation, and noted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct About {
     pub(super) id: String,
     /// Name of the queue.
     pub(super) queue: String,
     /// What is done, as a sentence goes on: "retrying all dead letters".
     pub(super) what: String,
+    pub(super) by: String,
+    /// Where it runs: host and process id.
+    pub(super) process: String,
+    pub(super) state: OperationState,
     /// How many jobs there were about.
     pub(super) total: u64,
-    pub(super) by: String,
-    pub(super) started_at: Timestamp,
-    progress: Mutex<Progress>,
-    stop: CancellationToken,
-}
-
-/// How far it is.
-#[derive(Clone, Debug)]
-pub(super) struct Progress {
     /// Jobs it looked at.
     pub(super) looked_at: u64,
     /// Those it did something with.
     pub(super) done: u64,
-    pub(super) state: OperationState,
+    pub(super) error: Option<String>,
+    pub(super) started_at: Timestamp,
     pub(super) ended_at: Option<Timestamp>,
+    /// By which it is done again.
+    pub(super) task: Task,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum OperationState {
     Running,
     Ended,
-    /// Somebody stopped it, or the process ends.
+    /// Somebody stopped it, or the process was told to end.
     Stopped,
-    Failed(String),
+    Failed,
+    /// Its process died.
+    Interrupted,
 }
 
 impl OperationState {
-    pub(super) fn word(&self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Running => "running",
             Self::Ended => "ended",
             Self::Stopped => "stopped",
-            Self::Failed(_) => "failed",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
         }
     }
 }
 
-impl Operation {
-    pub(super) fn progress(&self) -> Progress {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
+/// What is done with many jobs of a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(super) enum Task {
+    Redrive(LetterFilter),
+    RemoveDead(LetterFilter),
+    RetryCompleted,
+    Promote,
+    /// `grace_ms`: how long ago they must have come into that state.
+    Clean {
+        state: String,
+        grace_ms: u64,
+        limit: Option<usize>,
+    },
+    Drain {
+        delayed: bool,
+    },
+    Obliterate {
+        force: bool,
+    },
+}
+
+impl About {
+    /// Whether it came to no end, and can be done again without being asked for anew: not what deletes a queue.
+    pub(super) fn may_go_on(&self) -> bool {
+        let is_cut_off =
+            matches!(self.state, OperationState::Interrupted | OperationState::Stopped | OperationState::Failed);
+        is_cut_off && !matches!(self.task, Task::Obliterate { .. })
     }
 
-    fn change(&self, change: impl FnOnce(&mut Progress)) {
-        change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Of a note; one that is written by a later version, or damaged, is none.
+    fn of(noted: &NotedOperation) -> Option<Self> {
+        let mut about: Self = serde_json::from_str(&noted.note).ok()?;
+        if about.state == OperationState::Running && noted.age > SILENT_FOR {
+            about.state = OperationState::Interrupted;
+        }
+        Some(about)
+    }
+}
+
+impl Operation {
+    pub(super) fn about(&self) -> About {
+        self.about.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn is_running(&self) -> bool {
+        self.about.lock().unwrap_or_else(PoisonError::into_inner).state == OperationState::Running
+    }
+
+    fn change(&self, change: impl FnOnce(&mut About)) {
+        change(&mut self.about.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Ends it between two steps.
     pub(super) fn stop(&self) {
         self.stop.cancel();
     }
+}
 
-    pub(super) fn json(&self) -> Value {
-        let Progress { looked_at, done, state, ended_at } = self.progress();
-        let error = if let OperationState::Failed(error) = &state { Some(error) } else { None };
-        json!({
-            "id": self.id, "queue": self.queue, "what": self.what, "by": self.by, "state": state.word(),
-            "total": self.total, "lookedAt": looked_at, "done": done, "error": error,
-            "startedAt": self.started_at, "endedAt": ended_at,
-        })
-    }
+/// The operations of all processes, the latest first. Without Redis, those of this one.
+pub(super) async fn all(app: &App) -> Vec<About> {
+    let load = async {
+        let noted = app.queues.import.redis().noted_operations().await?;
+        Ok(noted.iter().filter_map(About::of).collect::<Vec<_>>())
+    };
+    let own: Vec<About> = app.operations.own().iter().map(|operation| operation.about()).collect();
+    let mut all = match app.shared.get("operations", SECOND, load).await {
+        Ok(noted) => (*noted).clone(),
+        Err(error) => {
+            tracing::debug!(%error, "operations of other processes cannot be read");
+            Vec::new()
+        }
+    };
+    all.retain(|noted| own.iter().all(|own| own.id != noted.id));
+    all.extend(own);
+    all.sort_by(|a, b| b.id.cmp(&a.id));
+    all
+}
+
+/// One of them.
+///
+/// # Errors
+/// [`ApiError::Missing`].
+pub(super) async fn find(app: &App, id: &str) -> Result<About, ApiError> {
+    let missing = || ApiError::Missing { what: "operation", name: id.chars().take(200).collect() };
+    all(app).await.into_iter().find(|operation| operation.id == id).ok_or_else(missing)
 }
 
 impl Operations {
-    pub(super) fn all(&self) -> Vec<Arc<Operation>> {
+    /// Those of this process.
+    fn own(&self) -> Vec<Arc<Operation>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    pub(super) fn find(&self, id: &str) -> Option<Arc<Operation>> {
-        self.all().into_iter().find(|operation| operation.id == id)
+    /// How many run in this process.
+    pub(super) fn running(&self) -> usize {
+        self.own().iter().filter(|operation| operation.is_running()).count()
     }
 
-    /// Starts one.
+    /// The one of this process with this id.
+    pub(super) fn find_own(&self, id: &str) -> Option<Arc<Operation>> {
+        self.own().into_iter().find(|operation| operation.about().id == id)
+    }
+
+    /// Starts one; returns it once it is noted.
     ///
     /// # Errors
     /// [`ApiError::Conflict`] when too many run.
-    pub(super) fn start(
+    pub(super) async fn start(
         app: &Arc<App>,
         queue: &Queue,
         by: String,
-        (what, total): (String, u64),
+        (what, total, task): (String, u64, Task),
         mut walk: Walk,
-    ) -> Result<Arc<Operation>, ApiError> {
-        let operations = &app.operations;
-        let mut all = operations.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = all.iter().filter(|operation| operation.progress().state == OperationState::Running).count();
-        if running >= RUNNING_MAX {
-            return Err(ApiError::Conflict(format!(
-                "{running} operations run already; wait for one to end, or stop it"
-            )));
-        }
-        let number = operations.started.fetch_add(1, Ordering::Relaxed) + 1;
-        let operation = Arc::new(Operation {
-            // Those of an earlier process have other ids.
-            id: format!("{:x}-{number}", app.started_at.as_second()),
+    ) -> Result<About, ApiError> {
+        let started_at = Timestamp::now();
+        let about = About {
+            // Later ones are greater, and no two processes have the same.
+            id: format!("{:x}{:05x}", started_at.as_millisecond(), fastrand::u32(..1 << 20)),
             queue: queue.name().to_owned(),
             what,
-            total,
             by,
-            started_at: Timestamp::now(),
-            progress: Mutex::new(Progress { looked_at: 0, done: 0, state: OperationState::Running, ended_at: None }),
-            stop: app.shutdown.child_token(),
-        });
-        all.push_front(operation.clone());
-        while all.len() > REMEMBERED_MAX
-            && all.back().is_some_and(|oldest| oldest.progress().state != OperationState::Running)
+            process: format!("{}:{}", gethostname::gethostname().to_string_lossy(), std::process::id()),
+            state: OperationState::Running,
+            total,
+            looked_at: 0,
+            done: 0,
+            error: None,
+            started_at,
+            ended_at: None,
+            task,
+        };
+        let operation = Arc::new(Operation { about: Mutex::new(about.clone()), stop: app.shutdown.child_token() });
         {
-            all.pop_back();
+            let mut all = app.operations.all.lock().unwrap_or_else(PoisonError::into_inner);
+            let running = all.iter().filter(|operation| operation.is_running()).count();
+            if running >= RUNNING_MAX {
+                return Err(ApiError::Conflict(format!(
+                    "{running} operations run already; wait for one to end, or stop it"
+                )));
+            }
+            all.push_front(operation.clone());
+            while all.len() > REMEMBERED_MAX && all.back().is_some_and(|oldest| !oldest.is_running()) {
+                all.pop_back();
+            }
         }
-        drop(all);
-        let (running, app, queue) = (operation.clone(), app.clone(), queue.clone());
+        operation.note(queue.redis()).await;
+        let (running, app, queue) = (operation, app.clone(), queue.clone());
         app.clone().starts.spawn(async move {
-            let state = running.go_through(&queue, &mut walk).await;
-            let Progress { looked_at, done, .. } = running.progress();
+            let (state, error) = running.go_through(&queue, &mut walk).await;
+            running.change(|about| {
+                (about.state, about.error, about.ended_at) = (state, error, Some(Timestamp::now()));
+            });
+            running.note(queue.redis()).await;
+            let About { id, queue, what, by, looked_at, done, .. } = running.about();
             tracing::info!(
                 audit = true,
-                operation = running.id,
-                queue = running.queue,
+                operation = id,
+                queue,
                 looked_at,
                 done,
-                by = running.by,
-                "{} of {} {}: {done} of {looked_at} jobs",
-                running.what,
-                running.queue,
+                by,
+                "{what} of {queue} {}: {done} of {looked_at} jobs",
                 state.word()
             );
-            running.change(|progress| (progress.state, progress.ended_at) = (state, Some(Timestamp::now())));
             app.shared.changed();
         });
-        Ok(operation)
+        Ok(about)
     }
 }
 
 impl Operation {
-    async fn go_through(&self, queue: &Queue, walk: &mut Walk) -> OperationState {
+    async fn go_through(&self, queue: &Queue, walk: &mut Walk) -> (OperationState, Option<String>) {
+        let mut noted_at = Instant::now();
         loop {
             if self.stop.is_cancelled() {
-                return OperationState::Stopped;
+                return (OperationState::Stopped, None);
             }
             match walk.step(queue).await {
-                Ok(Some(step)) => self.change(|progress| {
-                    progress.looked_at += step.looked_at as u64;
-                    progress.done += step.done as u64;
+                Ok(Some(step)) => self.change(|about| {
+                    about.looked_at += step.looked_at as u64;
+                    about.done += step.done as u64;
                 }),
-                Ok(None) => return OperationState::Ended,
-                Err(error) => return OperationState::Failed(chain(&error)),
+                Ok(None) => return (OperationState::Ended, None),
+                Err(error) => return (OperationState::Failed, Some(chain(&error))),
+            }
+            if noted_at.elapsed() >= SECOND {
+                noted_at = Instant::now();
+                self.note(queue.redis()).await;
             }
             // Workers and producers have their turn at Redis in between.
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Without its note an operation goes on: others do not see it, and after a crash nobody knows of it.
+    async fn note(&self, redis: &Redis) {
+        let about = self.about();
+        let note = serde_json::to_string(&about).expect("texts and numbers are JSON");
+        if let Err(error) = redis.note_operation(&about.id, &note).await {
+            tracing::warn!(error = %chain(&error), operation = about.id, "operation {} cannot be noted", about.id);
         }
     }
 }
@@ -235,12 +343,23 @@ pub(super) enum WithLetters {
 }
 
 /// Which dead letters are meant; all that is set must hold.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LetterFilter {
     /// Part of the reason, whatever its case.
     pub(super) reason: Option<String>,
     /// The reason is of this group ([`reason_group`]).
     pub(super) group: Option<String>,
+}
+
+impl LetterFilter {
+    /// Which they are.
+    pub(super) fn in_words(&self) -> String {
+        match (&self.group, &self.reason) {
+            (None, None) => "all dead letters".to_owned(),
+            (Some(group), _) => format!("dead letters “{group}”"),
+            (None, Some(reason)) => format!("dead letters with “{reason}”"),
+        }
+    }
 }
 
 /// Redrives or removes the dead letters there are when it begins.

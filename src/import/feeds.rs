@@ -85,6 +85,11 @@ impl ConfiguredFeeds {
         self.feeds.borrow().get(name).cloned()
     }
 
+    /// Whether the feed of this name is of the configuration; a subscription of the same name has no say.
+    pub fn is_configured(&self, name: &str) -> bool {
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner).configured.contains_key(name)
+    }
+
     /// Puts these in the place of the feeds of the configuration.
     pub fn replace(&self, feeds: Feeds) {
         self.change(|layers| layers.configured = feeds);

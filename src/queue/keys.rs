@@ -49,6 +49,16 @@ pub(super) fn registry(prefix: &str) -> String {
     format!("{prefix}:queues")
 }
 
+/// The sessions of the dashboard that have ended before their time, by when they would have been over, in ms (zset).
+pub(super) fn ended_sessions(prefix: &str) -> String {
+    format!("{prefix}:sessions:ended")
+}
+
+/// How far operations on many jobs are, by id (hash).
+pub(super) fn operations(prefix: &str) -> String {
+    format!("{prefix}:operations")
+}
+
 /// How the key ends that notes which jobs of a consumer were cancelled.
 pub(super) const CANCELLED_ENDING: &str = ":cancelled";
 

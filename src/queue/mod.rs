@@ -45,6 +45,8 @@ pub mod inspect;
 pub mod list;
 pub mod progress;
 pub mod registry;
+pub mod ended_sessions;
+pub mod noted_operations;
 pub mod server_info;
 pub mod search;
 pub mod series;

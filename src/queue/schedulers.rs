@@ -26,7 +26,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::enqueue::PRIORITY_MAX;
+use super::enqueue::{Enqueued, NewJob, PRIORITY_MAX};
 use super::scripts::{self, BYTES_PER_CALL_MAX, Call, JOBS_PER_CALL_MAX, element};
 use super::{Order, Queue, QueueError};
 use crate::job::head::GROUP_BYTES_MAX;
@@ -398,6 +398,28 @@ impl Queue {
         let mut call = Call::new(&scripts::REMOVE_SCHEDULER, keys.into_iter());
         call.arg(id);
         Ok(call.run(&mut self.connection()).await?.decode::<u8>()? == 1)
+    }
+
+    /// Adds a job of this scheduler's template now, beside those of its slots: neither its next slot nor its count changes.
+    /// With `no_overlap` it is a duplicate while the job of a slot lives. `None` when no template is stored that can be read.
+    ///
+    /// # Errors
+    /// [`QueueError::PayloadTooLarge`]; [`QueueError::Redis`]: repeated, it may add a second job.
+    pub async fn run_scheduler(
+        &self,
+        id: &str,
+        payload_max_bytes: usize,
+    ) -> Result<Option<(JobId, Enqueued)>, QueueError> {
+        let Row { now_ms, definition, template: Some(template), .. } = self.find_row(id).await? else {
+            return Ok(None);
+        };
+        let definition = definition.and_then(|json| Definition::from_json(&json).ok());
+        let (Some(definition), Ok(envelope)) = (definition, template.envelope()) else { return Ok(None) };
+        let (job, group) = (job_id(id, definition.no_overlap, now_ms), template.group());
+        let new =
+            NewJob { priority: template.priority(), group: group.as_deref(), ..NewJob::new(job.clone(), envelope) };
+        let became = self.add(&[new], payload_max_bytes).await?.remove(0);
+        Ok(Some((job, became)))
     }
 
     /// The scheduler of this id with the template of its jobs, if one is stored.

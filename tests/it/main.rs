@@ -61,4 +61,5 @@ mod http_api;
 mod dashboard_api;
 mod dashboard;
 mod dashboard_load;
+mod pictures;
 mod demo;

@@ -193,6 +193,38 @@ async fn the_schedules_of_feeds_are_listed_and_left_to_the_configuration() {
 }
 
 #[tokio::test]
+async fn the_schedules_of_subscriptions_are_listed_as_such_and_left_to_them() {
+    let (server, mut mill) = (FeedServer::start(), Mill::new());
+    mill.set("fetch.allow_networks", vec!["127.0.0.0/8"]);
+    server.put("/feed", Page::rss(&[("1", "one")]));
+    mill.run_ok(&["feeds", "add", &server.url("/feed"), "--name", "jobs", "--schedule", "0 9 * * *"]).await;
+    let _schedule = mill.start(&["schedule"]);
+    let list = ["schedulers", "list", "--queue", "feed_fetch_queue"];
+    let listed = eventually("the subscription has its slot", PATIENCE, async || {
+        Some(mill.run(&list).await.data()).filter(|listed| !listed.is_empty())
+    })
+    .await;
+    assert!(listed.lines().nth(1).unwrap().starts_with("jobs       0 9 * * * (subscription)"), "{listed}");
+    assert!(listed.lines().all(|line| line.chars().count() <= 80), "{listed}");
+    let scheduler = &json_of(&mill, &list).await["schedulers"][0];
+    assert_eq!((&scheduler["feed"], &scheduler["from"]), (&json!("0 9 * * *"), &json!("subscription")));
+    let shown = mill.run(&["schedulers", "show", "jobs", "--queue", "feed_fetch_queue"]).await.data();
+    assert!(shown.contains("schedule    0 9 * * * (subscription)"), "{shown}");
+    mill.run(&["schedulers", "remove", "jobs", "--queue", "feed_fetch_queue"])
+        .await
+        .failed(2, "\"jobs\" is the schedule of a subscription; `feedmill feeds remove jobs` ends it");
+    mill.run(&upsert("jobs", &["--every", "1m"]))
+        .await
+        .failed(2, "\"jobs\" is the schedule of a feed; give the scheduler another id");
+    // Without MongoDB it is not known what it is, and said.
+    mill.set("mongodb.uri", "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200");
+    let ran = mill.run(&list).await;
+    assert_eq!(ran.status.code(), Some(0), "{}", ran.stderr);
+    assert!(ran.stdout.contains("unknown: nothing is stored"), "{}", ran.stdout);
+    assert!(ran.stderr.starts_with("MongoDB does not say which are subscriptions: "), "{}", ran.stderr);
+}
+
+#[tokio::test]
 async fn damage_is_shown_in_list_and_show() {
     let mill = Mill::new();
     mill.run_ok(&upsert("a", &["--every", "1h"])).await;

@@ -4,8 +4,12 @@
 //! Bull Board's where they fit. A job id may be any bytes, so it stands percent-encoded in a path of its own.
 
 mod about;
+mod feeds;
 mod jobs;
+mod news;
+mod operations;
 mod queues;
+mod schedulers;
 
 use std::sync::Arc;
 
@@ -23,7 +27,7 @@ use serde_json::json;
 
 use super::actions::Actor;
 use super::guard::{self, Viewer};
-use super::operations::Operation;
+use super::operations::About;
 use super::{ApiError, App, FORM_BYTES_MAX, json as answer};
 use crate::job::JobId;
 use crate::queue::QueueError;
@@ -35,18 +39,19 @@ struct Route(&'static str, &'static str, fn() -> MethodRouter<Arc<App>>);
 /// Every route of the API.
 const ROUTES: &[Route] = &[
     Route("GET", "/api/openapi.json", || get(about::openapi)),
-    Route("GET", "/api/live", || get(about::live)),
+    Route("GET", "/api/live", || get(news::stream)),
     Route("GET", "/api/health", || get(about::health)),
     Route("GET", "/api/workers", || get(about::workers)),
     Route("GET", "/api/document", || get(about::document)),
-    Route("GET", "/api/feeds", || get(about::feeds)),
-    Route("GET", "/api/feeds/{feed}", || get(about::feed)),
-    Route("PUT", "/api/feeds/{feed}/import", || put(about::import_feed)),
-    Route("PUT", "/api/feeds/{feed}/pause", || put(about::pause_feed)),
-    Route("PUT", "/api/feeds/{feed}/resume", || put(about::resume_feed)),
-    Route("GET", "/api/operations", || get(about::operations)),
-    Route("GET", "/api/operations/{operation}", || get(about::operation)),
-    Route("PUT", "/api/operations/{operation}/stop", || put(about::stop_operation)),
+    Route("GET", "/api/feeds", || get(feeds::list)),
+    Route("GET", "/api/feeds/{feed}", || get(feeds::show)),
+    Route("PUT", "/api/feeds/{feed}/import", || put(feeds::import)),
+    Route("PUT", "/api/feeds/{feed}/pause", || put(feeds::pause)),
+    Route("PUT", "/api/feeds/{feed}/resume", || put(feeds::resume)),
+    Route("GET", "/api/operations", || get(operations::list)),
+    Route("GET", "/api/operations/{operation}", || get(operations::show)),
+    Route("PUT", "/api/operations/{operation}/stop", || put(operations::stop)),
+    Route("PUT", "/api/operations/{operation}/go-on", || put(operations::go_on)),
     Route("GET", "/api/queues", || get(queues::list)),
     Route("PUT", "/api/queues/pause", || put(queues::pause_all)),
     Route("PUT", "/api/queues/resume", || put(queues::resume_all)),
@@ -55,8 +60,11 @@ const ROUTES: &[Route] = &[
     Route("GET", "/api/queues/{queue}/events", || get(queues::events)),
     Route("GET", "/api/queues/{queue}/workers", || get(queues::workers)),
     Route("GET", "/api/queues/{queue}/dead", || get(queues::dead)),
-    Route("GET", "/api/queues/{queue}/schedulers", || get(queues::schedulers)),
-    Route("DELETE", "/api/queues/{queue}/schedulers/{scheduler}", || delete(queues::remove_scheduler)),
+    Route("GET", "/api/queues/{queue}/schedulers", || get(schedulers::list)),
+    Route("GET", "/api/queues/{queue}/schedulers/{scheduler}", || get(schedulers::show)),
+    Route("PUT", "/api/queues/{queue}/schedulers/{scheduler}", || put(schedulers::upsert)),
+    Route("DELETE", "/api/queues/{queue}/schedulers/{scheduler}", || delete(schedulers::remove)),
+    Route("PUT", "/api/queues/{queue}/schedulers/{scheduler}/run", || put(schedulers::run)),
     Route("PUT", "/api/queues/{queue}/pause", || put(queues::pause)),
     Route("PUT", "/api/queues/{queue}/resume", || put(queues::resume)),
     Route("PUT", "/api/queues/{queue}/concurrency", || put(queues::concurrency)),
@@ -227,8 +235,8 @@ fn said(text: &str) -> Response {
 }
 
 /// An operation has begun.
-fn begun(operation: &Operation) -> Response {
-    answer(StatusCode::ACCEPTED, &operation.json())
+fn begun(operation: &About) -> Response {
+    answer(StatusCode::ACCEPTED, operation)
 }
 
 #[cfg(test)]

@@ -1,20 +1,18 @@
 //! Queues: how they are, and what is done with a whole one.
 
-use std::time::Duration;
-
 use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::dead_groups::dead_groups;
 use super::super::live::event_json;
-use super::super::operations::{LetterFilter, WithLetters};
+use super::super::operations::{LetterFilter, Task};
 use super::super::readings::{self, counts_json};
 use super::{ApiError, Ask, Body, answer, begun, said};
-use crate::queue::schedulers::SchedulerCursor;
 use crate::queue::series::Point;
-use crate::views::{scheduler_json, worker_json};
+use crate::views::worker_json;
 
 pub(super) async fn list(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
@@ -68,7 +66,7 @@ pub(super) async fn workers(ask: Ask) -> Result<Response, ApiError> {
 pub(super) async fn dead(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
     let queue = readings::queue(&ask.app, &ask.queue_name()).await?;
-    let groups = readings::dead_groups(&ask.app, &queue).await?;
+    let groups = dead_groups(&ask.app, &queue).await?;
     let rows: Vec<Value> = groups
         .groups
         .iter()
@@ -83,31 +81,6 @@ pub(super) async fn dead(ask: Ask) -> Result<Response, ApiError> {
     let shown =
         json!({ "groups": rows, "lookedAt": groups.looked_at, "isThrough": groups.is_through, "at": groups.at });
     Ok(answer(StatusCode::OK, &shown))
-}
-
-pub(super) async fn schedulers(ask: Ask) -> Result<Response, ApiError> {
-    ask.params.only(&["cursor", "limit"])?;
-    let queue = readings::queue(&ask.app, &ask.queue_name()).await?;
-    let cursor = ask.params.parsed::<SchedulerCursor>("cursor")?;
-    let limit = ask.params.number("limit", (1, 50, 256))? as usize;
-    let page = readings::schedulers(&ask.app, &queue, cursor.as_ref(), limit).await?;
-    let feeds = ask.app.feeds.current();
-    let schedulers: Vec<Value> = page
-        .schedulers
-        .iter()
-        .map(|one| {
-            let schedule = feeds.get(&one.id).and_then(|feed| feed.schedule.as_ref()).map(ToString::to_string);
-            scheduler_json(one, schedule.as_deref())
-        })
-        .collect();
-    let next = page.next.as_ref().map(ToString::to_string);
-    Ok(answer(StatusCode::OK, &json!({ "total": page.total, "schedulers": schedulers, "next": next })))
-}
-
-pub(super) async fn remove_scheduler(ask: Ask) -> Result<Response, ApiError> {
-    ask.no_params()?;
-    let queue = ask.actor().queue(&ask.queue_name()).await?;
-    Ok(said(&ask.actor().remove_scheduler(&queue, &ask.part(3)).await?))
 }
 
 pub(super) async fn pause(ask: Ask) -> Result<Response, ApiError> {
@@ -132,12 +105,7 @@ pub(super) async fn resume_all(ask: Ask) -> Result<Response, ApiError> {
 
 async fn each(ask: Ask, pause: bool) -> Result<Response, ApiError> {
     ask.no_params()?;
-    let mut all = Vec::new();
-    for name in readings::names(&ask.app).await?.iter() {
-        let queue = ask.actor().queue(name).await?;
-        all.push(ask.actor().pause(&queue, pause).await?);
-    }
-    Ok(said(&all.join(", ")))
+    Ok(said(&ask.actor().pause_all(pause).await?))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -165,8 +133,8 @@ pub(super) async fn retry_all(ask: Ask, body: Body) -> Result<Response, ApiError
     let RetryBody { reason, group } = body.read()?;
     let queue = ask.actor().queue(&ask.queue_name()).await?;
     let operation = match ask.part(3).as_str() {
-        "failed" => ask.actor().letters(&queue, LetterFilter { reason, group }, WithLetters::Redrive).await?,
-        "completed" if reason.is_none() && group.is_none() => ask.actor().retry_completed(&queue).await?,
+        "failed" => ask.actor().operate(&queue, Task::Redrive(LetterFilter { reason, group })).await?,
+        "completed" if reason.is_none() && group.is_none() => ask.actor().operate(&queue, Task::RetryCompleted).await?,
         "completed" => return Err(ApiError::BadRequest("completed jobs have no reason".to_owned())),
         _ => return Err(ApiError::BadRequest("failed and completed jobs can be retried".to_owned())),
     };
@@ -176,7 +144,7 @@ pub(super) async fn retry_all(ask: Ask, body: Body) -> Result<Response, ApiError
 pub(super) async fn promote_all(ask: Ask) -> Result<Response, ApiError> {
     ask.no_params()?;
     let queue = ask.actor().queue(&ask.queue_name()).await?;
-    Ok(begun(&*ask.actor().promote_all(&queue).await?))
+    Ok(begun(&ask.actor().operate(&queue, Task::Promote).await?))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -193,8 +161,9 @@ pub(super) async fn clean(ask: Ask, body: Body) -> Result<Response, ApiError> {
     ask.no_params()?;
     let CleanBody { grace_ms, limit } = body.read()?;
     let queue = ask.actor().queue(&ask.queue_name()).await?;
-    let grace = Duration::from_millis(grace_ms.unwrap_or(GRACE_MS));
-    Ok(begun(&*ask.actor().clean(&queue, &ask.part(3), grace, limit.filter(|limit| *limit > 0)).await?))
+    let (state, grace_ms) = (ask.part(3), grace_ms.unwrap_or(GRACE_MS));
+    let task = Task::Clean { state, grace_ms, limit: limit.filter(|limit| *limit > 0) };
+    Ok(begun(&ask.actor().operate(&queue, task).await?))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -208,7 +177,7 @@ pub(super) async fn drain(ask: Ask, body: Body) -> Result<Response, ApiError> {
     ask.no_params()?;
     let delayed = body.read::<DrainBody>()?.delayed;
     let queue = ask.actor().queue(&ask.queue_name()).await?;
-    Ok(begun(&*ask.actor().drain(&queue, delayed).await?))
+    Ok(begun(&ask.actor().operate(&queue, Task::Drain { delayed }).await?))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -225,5 +194,5 @@ pub(super) async fn obliterate(ask: Ask, body: Body) -> Result<Response, ApiErro
     ask.no_params()?;
     let ObliterateBody { confirm, force } = body.read()?;
     let queue = ask.actor().queue(&ask.queue_name()).await?;
-    Ok(begun(&*ask.actor().obliterate(&queue, &confirm, force).await?))
+    Ok(begun(&ask.actor().obliterate(&queue, &confirm, force).await?))
 }

@@ -1,33 +1,34 @@
-//! What forms do, and the login. Each action ends in a page that says what came of it.
+//! What forms do. Each action ends in a page that says what came of it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts as _, Request};
-use axum::http::{HeaderMap, header};
 use axum::response::Response;
-use maud::html;
+use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
-use subtle::ConstantTimeEq as _;
+use serde_json::Value;
 
-use super::{Page, ROOT, said_cookie, see_other, set_cookie};
+use super::login::is_https;
+use super::page::{Page, said_cookie, set_cookie};
+use super::see_other;
 use crate::http::actions::{Actor, Asked, Changes, Verb};
-use crate::http::operations::{LetterFilter, Operation, WithLetters};
-use crate::http::{ApiError, App, api, guard, session};
+use crate::http::operations::{About, LetterFilter, Task};
+use crate::http::schedulers::{AskedJob, AskedScheduler, word};
+use crate::http::{ApiError, App, api, guard};
 use crate::job::JobId;
-use crate::queue::QueueError;
+use crate::queue::{Queue, QueueError};
+use crate::schedule::CatchUp;
 
-/// How long a wrong token is thought about: whoever tries many waits long.
-const WRONG_TOKEN_PAUSE: Duration = Duration::from_millis(500);
 /// What an action came to is shown on the next page, if that comes soon.
 const SAID_FOR_S: u32 = 30;
 
 /// A form that was sent from one of our pages.
 pub(super) struct Form {
-    page: Page,
-    fields: Vec<(String, String)>,
-    is_https: bool,
+    pub(super) page: Page,
+    pub(super) fields: Vec<(String, String)>,
+    pub(super) is_https: bool,
 }
 
 impl FromRequest<Arc<App>> for Form {
@@ -51,41 +52,73 @@ impl FromRequest<Arc<App>> for Form {
     }
 }
 
-/// Whether the browser spoke TLS with the proxy in front of us.
-fn is_https(headers: &HeaderMap) -> bool {
-    headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
-}
-
 impl Form {
-    fn text(&self, name: &str) -> Option<&str> {
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
         let found = self.fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
         found.filter(|value| !value.is_empty())
     }
 
-    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, ApiError> {
+    pub(super) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, ApiError> {
         let number = self.text(name).map(|text| text.trim().parse()).transpose();
         number.map_err(|_| ApiError::BadRequest(format!("{name}: a whole number is accepted")))
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.text(name).is_some()
     }
 
-    fn duration(&self, name: &str) -> Result<Option<Duration>, ApiError> {
+    pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, ApiError> {
         let parsed = self.text(name).map(|text| humantime::parse_duration(text.trim())).transpose();
         parsed.map_err(|_| ApiError::BadRequest(format!("{name}: a duration such as 15m or 1h 30m is accepted")))
     }
 
-    fn action(&self) -> &str {
+    fn time(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
+        let parsed = self.text(name).map(|text| text.trim().parse()).transpose();
+        parsed.map_err(|_| ApiError::BadRequest(format!("{name}: a time such as 2027-01-31T09:00:00Z is accepted")))
+    }
+
+    /// A field that is JSON.
+    fn payload(&self) -> Result<Option<Value>, ApiError> {
+        let payload = self.text("payload").map(serde_json::from_str).transpose();
+        payload.map_err(|error| ApiError::BadRequest(format!("the payload is no JSON: {error}")))
+    }
+
+    fn asked_scheduler(&self) -> Result<AskedScheduler, ApiError> {
+        let text = |name| self.text(name).map(|text| text.trim().to_owned());
+        let ms = |name| Ok::<_, ApiError>(self.duration(name)?.map(|span| span.as_millis() as u64));
+        let policies = [CatchUp::One, CatchUp::Skip, CatchUp::All];
+        let catch_up = policies.into_iter().find(|one| Some(one.word()) == self.text("catch-up"));
+        Ok(AskedScheduler {
+            cron: text("cron"),
+            timezone: text("timezone"),
+            every_ms: ms("every")?,
+            offset_ms: ms("offset")?,
+            start: self.time("start")?,
+            end: self.time("end")?,
+            limit: self.number("limit")?,
+            immediately: self.has("immediately"),
+            catch_up: catch_up.unwrap_or_default(),
+            overlap: Some(!self.has("no-overlap")),
+            job: AskedJob {
+                name: text("name"),
+                payload: self.payload()?.unwrap_or_default(),
+                priority: self.number("priority")?,
+                attempts: self.number("attempts")?,
+                group: text("group"),
+            },
+        })
+    }
+
+    pub(super) fn action(&self) -> &str {
         self.text("do").unwrap_or_default()
     }
 
-    fn actor(&self) -> Actor<'_> {
+    pub(super) fn actor(&self) -> Actor<'_> {
         Actor { app: &self.page.app, viewer: &self.page.viewer }
     }
 
     /// To a page of ours that says what came of it.
-    fn back(&self, to: &str, said: &str) -> Response {
+    pub(super) fn back(&self, to: &str, said: &str) -> Response {
         let mut response = see_other(to);
         set_cookie(response.headers_mut(), &said_cookie(&self.page.app, said, SAID_FOR_S));
         response
@@ -102,13 +135,24 @@ impl Form {
         self.text("back").filter(is_ours).map_or(otherwise, str::to_owned)
     }
 
-    fn to_operation(&self, operation: &Operation) -> Response {
+    fn to_operation(&self, operation: &About) -> Response {
         see_other(&self.page.url(&format!("/operations/{}", operation.id)))
     }
 }
 
 fn unknown_action() -> ApiError {
     ApiError::BadRequest("there is no such action".to_owned())
+}
+
+/// Actions on all queues.
+pub(super) async fn all_queues(form: Form) -> Result<Response, ApiError> {
+    let pause = match form.action() {
+        "pause" => true,
+        "resume" => false,
+        _ => return Err(unknown_action()),
+    };
+    let said = form.actor().pause_all(pause).await?;
+    Ok(form.back(&form.page.url(""), &said))
 }
 
 /// Actions on a queue.
@@ -130,11 +174,10 @@ pub(super) async fn queue(form: Form) -> Result<Response, ApiError> {
             return Ok(form.back(&page, &said));
         }
         "add" => {
-            let payload = serde_json::from_str(form.text("payload").unwrap_or_default());
             let asked = Asked {
                 id: form.text("id").map(str::to_owned),
                 name: form.text("name").map(str::to_owned),
-                payload: payload.map_err(|error| ApiError::BadRequest(format!("the payload is no JSON: {error}")))?,
+                payload: form.payload()?.unwrap_or_default(),
                 delay_ms: form.duration("delay")?.map(|delay| delay.as_millis() as u64),
                 priority: form.number("priority")?,
                 attempts: form.number("attempts")?,
@@ -155,15 +198,16 @@ pub(super) async fn queue(form: Form) -> Result<Response, ApiError> {
             let (said, _) = actor.each(&queue, verb, &ids).await?;
             return Ok(form.back(&form.origin(page), &said));
         }
-        "redrive" => actor.letters(&queue, filter(), WithLetters::Redrive).await?,
-        "remove-dead" => actor.letters(&queue, filter(), WithLetters::Remove).await?,
-        "retry-completed" => actor.retry_completed(&queue).await?,
-        "promote" => actor.promote_all(&queue).await?,
+        "redrive" => actor.operate(&queue, Task::Redrive(filter())).await?,
+        "remove-dead" => actor.operate(&queue, Task::RemoveDead(filter())).await?,
+        "retry-completed" => actor.operate(&queue, Task::RetryCompleted).await?,
+        "promote" => actor.operate(&queue, Task::Promote).await?,
         "clean" => {
-            let grace = form.duration("grace")?.unwrap_or(Duration::ZERO);
-            actor.clean(&queue, form.text("state").unwrap_or_default(), grace, None).await?
+            let state = form.text("state").unwrap_or_default().to_owned();
+            let grace_ms = form.duration("grace")?.map_or(0, |grace| grace.as_millis() as u64);
+            actor.operate(&queue, Task::Clean { state, grace_ms, limit: None }).await?
         }
-        "drain" => actor.drain(&queue, form.has("delayed")).await?,
+        "drain" => actor.operate(&queue, Task::Drain { delayed: form.has("delayed") }).await?,
         "obliterate" => actor.obliterate(&queue, form.text("confirm").unwrap_or_default(), form.has("force")).await?,
         _ => return Err(unknown_action()),
     };
@@ -181,9 +225,8 @@ pub(super) async fn job(form: Form) -> Result<Response, ApiError> {
             Ok(form.back(&form.page.job_url(queue.name(), &copy), &format!("{copy} is a copy of {id}")))
         }
         "update" => {
-            let payload = form.text("payload").map(serde_json::from_str).transpose();
             let changes = Changes {
-                payload: payload.map_err(|error| ApiError::BadRequest(format!("the payload is no JSON: {error}")))?,
+                payload: form.payload()?,
                 delay_ms: form.duration("delay")?.map(|delay| delay.as_millis() as u64),
                 priority: form.number("priority")?,
             };
@@ -217,85 +260,50 @@ pub(super) async fn feed(form: Form) -> Result<Response, ApiError> {
     Ok(form.back(&page, &said))
 }
 
-/// Removes a scheduler.
-pub(super) async fn scheduler(form: Form) -> Result<Response, ApiError> {
+/// Makes a scheduler, unless there is one of this id.
+pub(super) async fn add_scheduler(form: Form) -> Result<Response, ApiError> {
     let queue = form.actor().queue(form.text("queue").unwrap_or_default()).await?;
-    let said = form.actor().remove_scheduler(&queue, form.text("scheduler").unwrap_or_default()).await?;
-    Ok(form.back(&form.page.url("/schedulers"), &said))
+    let id = form.text("scheduler").unwrap_or_default();
+    if queue.scheduler(id).await?.is_some() {
+        return Err(ApiError::Conflict(format!("there is a scheduler {id:?} already; open it to change it")));
+    }
+    save_scheduler(&form, &queue, id).await
 }
 
-/// Stops an operation.
+async fn save_scheduler(form: &Form, queue: &Queue, id: &str) -> Result<Response, ApiError> {
+    let (upsert, _) = form.actor().upsert_scheduler(queue, id, form.asked_scheduler()?).await?;
+    Ok(form.back(&form.page.scheduler_url(queue.name(), id), &format!("{id}: {}", word(upsert))))
+}
+
+/// Actions on a scheduler.
+pub(super) async fn scheduler(form: Form) -> Result<Response, ApiError> {
+    let (actor, id) = (form.actor(), form.page.id());
+    let queue = actor.queue(&form.page.part(1)).await?;
+    match form.action() {
+        "save" => save_scheduler(&form, &queue, &id).await,
+        "run" => {
+            let said = actor.run_scheduler(&queue, &id).await?;
+            Ok(form.back(&form.page.scheduler_url(queue.name(), &id), &said))
+        }
+        "remove" => {
+            let said = actor.remove_scheduler(&queue, &id).await?;
+            let list = form.page.with_params(&form.page.url("/schedulers"), &[("queue", queue.name())]);
+            Ok(form.back(&list, &said))
+        }
+        _ => Err(unknown_action()),
+    }
+}
+
+/// Stops an operation, or does what is left of it.
 pub(super) async fn operation(form: Form) -> Result<Response, ApiError> {
     let id = form.page.part(1);
-    let found = form.page.app.operations.find(&id);
-    let operation = found.ok_or(ApiError::Missing { what: "operation", name: id })?;
-    let said = form.actor().stop(&operation);
-    Ok(form.back(&form.page.url(&format!("/operations/{}", operation.id)), &said))
-}
-
-/// The way in.
-pub(super) async fn login_page(page: Page) -> Response {
-    if page.app.token.is_none() || page.viewer.session.is_some() {
-        return see_other(&page.url(""));
-    }
-    login_form(&page, None)
-}
-
-fn login_form(page: &Page, problem: Option<&str>) -> Response {
-    let body = html! {
-        div.panel {
-            form.stack method="post" action=(page.url("/login")) {
-                h1 { "feedmill" }
-                @if let Some(problem) = problem { p.bad role="alert" { (problem) } }
-                (page.form_token())
-                input type="hidden" name="next" value=(page.params.text("next").unwrap_or_default());
-                label { "Token"
-                    input type="password" name="token" autocomplete="current-password" required autofocus;
-                }
-                button.main { "Log in" }
-                p.dim { "It is what this feedmill was started with as " code { "FEEDMILL_TOKEN" } "." }
-            }
+    match form.action() {
+        "stop" => {
+            let operation = form.actor().stop(&id).await?;
+            let said = format!("{} ends after this step", operation.what);
+            Ok(form.back(&form.page.url(&format!("/operations/{id}")), &said))
         }
-    };
-    page.shell_for("Log in", "", &body, false)
-}
-
-pub(super) async fn login(form: Form) -> Result<Response, ApiError> {
-    let app = form.page.app.clone();
-    let token = app.token.as_ref().ok_or(ApiError::NoRoute)?;
-    let shown = form.text("token").unwrap_or_default();
-    if !bool::from(shown.trim().as_bytes().ct_eq(token.expose().as_bytes())) {
-        tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
-        tracing::warn!(audit = true, "a login failed: another token");
-        let mut response = login_form(&form.page, Some("That is not the token."));
-        *response.status_mut() = axum::http::StatusCode::UNAUTHORIZED;
-        return Ok(response);
+        "go-on" => Ok(form.to_operation(&form.actor().go_on(&id).await?)),
+        _ => Err(unknown_action()),
     }
-    let (cookie, session) = app.sessions.begin(SystemTime::now());
-    tracing::info!(audit = true, session = session.nonce, "session {} begins", session.nonce);
-    let next = form.text("next").unwrap_or_default();
-    let is_ours = next.starts_with(ROOT)
-        && super::is_page(next.split(['?', '#']).next().unwrap_or_default())
-        && next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-    let to = if is_ours { format!("{}{next}", app.options.base_path) } else { form.page.url("") };
-    let mut response = see_other(&to);
-    let secure = if form.is_https { "; Secure" } else { "" };
-    let (name, path, age) = (session::COOKIE, super::cookie_path(&app), session::LIFETIME.as_secs());
-    set_cookie(
-        response.headers_mut(),
-        &format!("{name}={cookie}; Path={path}; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"),
-    );
-    Ok(response)
-}
-
-pub(super) async fn logout(form: Form) -> Response {
-    if let Some(session) = &form.page.viewer.session {
-        tracing::info!(audit = true, session = session.nonce, "session {} ends", session.nonce);
-    }
-    let mut response = see_other(&form.page.url("/login"));
-    let (name, path) = (session::COOKIE, super::cookie_path(&form.page.app));
-    set_cookie(response.headers_mut(), &format!("{name}=; Path={path}; Max-Age=0; HttpOnly; SameSite=Strict"));
-    response.headers_mut().insert("clear-site-data", axum::http::HeaderValue::from_static("\"cache\""));
-    response.headers_mut().insert(header::CACHE_CONTROL, axum::http::HeaderValue::from_static("no-store"));
-    response
 }

@@ -27,6 +27,15 @@ pub(super) fn number(number: impl Into<u128>) -> String {
     text
 }
 
+/// A number of a table in which most are 0: those are not to catch the eye.
+pub(super) fn count(count: u64) -> Markup {
+    if count == 0 {
+        html! { span.dim { "0" } }
+    } else {
+        html! { (number(count)) }
+    }
+}
+
 /// Bytes, to three digits.
 pub(super) fn bytes(bytes: u64) -> String {
     match bytes {
@@ -62,7 +71,7 @@ pub(super) fn system_time(at: SystemTime) -> Markup {
 /// A state as a badge.
 pub(super) fn state(name: &str) -> Markup {
     let kind = match name {
-        "failed" | "dead" => "bad",
+        "failed" | "dead" | "interrupted" => "bad",
         "active" | "running" => "warn",
         "completed" | "done" | "ok" | "alive" | "ended" => "good",
         _ if name.starts_with("failed") || name.starts_with("gone") => "bad",
@@ -109,12 +118,12 @@ pub(super) fn stacked<const N: usize>(bars: &[[u64; N]], classes: [&str; N], lab
         }
     }
     html! {
-        svg.chart viewBox="0 0 600 102" role="img" aria-label=(label) {
+        svg.chart viewBox="0 -16 600 122" role="img" aria-label=(label) {
             (maud::PreEscaped(parts))
             line.axis x1="0" y1="84.5" x2="600" y2="84.5" {}
-            text x="0" y="98" { (ends[0]) }
-            text x="600" y="98" text-anchor="end" { (ends[1]) }
-            @if most > 0 { text x="0" y="10" { "max " (number(most)) } }
+            text x="0" y="101" { (ends[0]) }
+            text x="600" y="101" text-anchor="end" { (ends[1]) }
+            @if most > 0 { text x="0" y="-3" { "max " (number(most)) } }
         }
     }
 }

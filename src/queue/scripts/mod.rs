@@ -100,6 +100,9 @@ scripts! {
     FIND_SCHEDULER = ["head"] "find_scheduler";
     LIST_SCHEDULERS = [] "list_schedulers";
     REMOVE_SCHEDULER = [] "remove_scheduler";
+    END_SESSION = ["head"] "end_session";
+    NOTE_OPERATION = ["head"] "note_operation";
+    LIST_OPERATIONS = ["head"] "list_operations";
 }
 
 /// One invocation of a script.

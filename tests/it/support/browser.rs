@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::eventually::eventually;
 
-/// Longest that a page takes on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest that a page, or a look for barriers on it, takes on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(90);
 /// The name under which WebDriver hands out an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
@@ -45,6 +45,7 @@ impl Browser {
         let args = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"];
         let wanted = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
+            "timeouts": { "script": PATIENCE.as_millis() as u64 },
             "goog:chromeOptions": { "args": args },
             "goog:loggingPrefs": { "browser": "ALL" },
         } } });
@@ -74,6 +75,25 @@ impl Browser {
         self.post("/url", &json!({ "url": url })).await;
     }
 
+    /// The cookies that the page would send.
+    pub(crate) async fn cookies(&self) -> Vec<Value> {
+        self.get("/cookie").await.as_array().unwrap().clone()
+    }
+
+    /// Goes to a new tab; returns the one it was in.
+    pub(crate) async fn open_tab(&self) -> String {
+        let before = self.get("/window").await.as_str().unwrap().to_owned();
+        let tab = self.post("/window/new", &json!({ "type": "tab" })).await;
+        self.post("/window", &json!({ "handle": tab["handle"] })).await;
+        before
+    }
+
+    /// Closes this tab and goes back to another.
+    pub(crate) async fn close_tab(&self, to: &str) {
+        self.http.delete(format!("{}/window", self.session)).send().await.unwrap();
+        self.post("/window", &json!({ "handle": to })).await;
+    }
+
     async fn get(&self, path: &str) -> Value {
         let answer = self.http.get(format!("{}{path}", self.session)).send().await.unwrap();
         serde_json::from_str::<Value>(&answer.text().await.unwrap()).unwrap()["value"].take()
@@ -85,7 +105,7 @@ impl Browser {
 
     /// All text of the page.
     pub(crate) async fn text(&self) -> String {
-        self.run("return document.body.innerText").await.as_str().unwrap().to_owned()
+        self.run("return document.body?.innerText ?? ''").await.as_str().unwrap().to_owned()
     }
 
     /// Waits until the page says this.
@@ -169,7 +189,7 @@ impl Browser {
     pub(crate) async fn barriers(&self) -> Vec<String> {
         let axe = std::fs::read_to_string(AXE).expect("no axe-core; scripts/setup.sh test installs it");
         self.devtools("Runtime.evaluate", json!({ "expression": axe })).await;
-        let script = "const done = arguments[arguments.length - 1]; axe.run().then((found) => done(found.violations
+        let script = "const done = arguments[arguments.length - 1]; axe.run({ resultTypes: ['violations'], preload: false }).then((found) => done(found.violations
             .filter((one) => ['serious', 'critical'].includes(one.impact))
             .map((one) => `${one.id}: ${one.nodes.map((node) => node.html).slice(0, 3).join(' | ')}`)))";
         let found = self.post("/execute/async", &json!({ "script": script, "args": [] })).await;

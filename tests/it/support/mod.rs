@@ -7,6 +7,7 @@ use std::{
 
 pub(crate) mod browser;
 pub(crate) mod bullmq;
+pub(crate) mod embedded;
 pub(crate) mod eventually;
 pub(crate) mod feed_server;
 pub(crate) mod http;

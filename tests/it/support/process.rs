@@ -2,6 +2,7 @@
 //! a test runs and whose workers it starts, ends and kills.
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -99,6 +100,15 @@ impl Mill {
         // All feeds of a test are of one host.
         mill.set("stream.feed_fetch_queue.group_by", false);
         mill
+    }
+
+    /// From now on its other processes, and the test, work on these servers: those of `up --embedded`.
+    pub(crate) fn move_to(&mut self, variables: &HashMap<String, String>, database: &str) {
+        database.clone_into(&mut self.database);
+        self.set("mongodb.database", database);
+        self.mongodb_uri.clone_from(&variables["MONGODB_URI"]);
+        self.set("mongodb.uri", self.mongodb_uri.clone());
+        self.set("redis.url", variables["REDIS_URL"].clone());
     }
 
     /// Sets a key of the configuration (`stream.job_import_queue.attempts`); for processes that are started from now on.

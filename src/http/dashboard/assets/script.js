@@ -94,10 +94,12 @@
       const time = document.createElement("time");
       time.dateTime = event.at;
       const detail = event.fields.failedReason || event.fields.reason || event.fields.returnvalue || "";
-      row.append(time, ` ${event.event} `, event.job ?? "", detail ? ` — ${detail}` : "");
+      const name = document.createElement("b");
+      name.textContent = event.event;
+      row.append(time, " ", name, " ", event.job ?? "", detail ? ` — ${detail}` : "");
       list.prepend(row);
       localTimes(row);
-      while (list.children.length > 20) list.lastElementChild.remove();
+      while (list.children.length > 8) list.lastElementChild.remove();
     });
   };
 
@@ -127,7 +129,11 @@
     source = new EventSource(document.body.dataset.news);
     source.addEventListener("snapshot", (event) => snapshot(JSON.parse(event.data)));
     source.addEventListener("event", (event) => told(JSON.parse(event.data)));
-    source.addEventListener("error", () => status("off", "reconnecting"));
+    source.addEventListener("error", () => {
+      // It is not tried again when it was refused: the session has ended.
+      const isRefused = source?.readyState === EventSource.CLOSED;
+      status("off", isRefused ? "not live: load the page again" : "reconnecting");
+    });
   };
   // A hidden tab listens to nothing: a browser has only six connections to a server.
   const hush = () => { source?.close(); source = null; };
@@ -150,6 +156,8 @@
       try { localStorage.setItem("feedmill-theme", next); } catch { /* a private window */ }
       wear(next);
     }));
+    // On a phone the pages stand in a row that is wider than it.
+    document.querySelector(".side nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
     localTimes(document);
     all("form[data-select]").forEach(selection);
     listen();

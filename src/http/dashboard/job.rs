@@ -1,4 +1,4 @@
-//! Pages about one job, and the forms to add and to change one.
+//! One job: what it is, what became of it so far, what it carries, and what can be done with it.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::Page;
+use super::page::Page;
 use super::view::{bytes, number, span, state, system_time, tree};
 use crate::http::{ApiError, readings};
 use crate::job::Place;
@@ -17,13 +17,13 @@ use crate::views::{group, payload_json};
 /// Bytes of a payload that are shown unless all of it is asked for.
 const PREVIEW_BYTES: usize = 4096;
 
-async fn find(page: &Page) -> Result<(Queue, Arc<Found>), ApiError> {
+pub(super) async fn find(page: &Page) -> Result<(Queue, Arc<Found>), ApiError> {
     let (queue, id) = (readings::queue(&page.app, &page.part(1)).await?, page.job_id()?);
     let found = readings::job(&page.app, &queue, &id).await?;
     Ok((queue, found))
 }
 
-pub(super) async fn job(page: Page) -> Result<Response, ApiError> {
+pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
     let (queue, found) = match find(&page).await {
         Err(ApiError::JobNotFound(id)) => return gone(&page, &id).await,
         found => found?,
@@ -38,12 +38,12 @@ pub(super) async fn job(page: Page) -> Result<Response, ApiError> {
         div.head {
             p.crumbs { a href=(page.queue_url(name)) { (name) } " / job" }
             div {
-                h1 { (title.as_deref().unwrap_or("Job")) }
+                h1 { @match &title { Some(title) => (title), None => (job.id) } }
                 (state(if job.head.place == Place::Parked { "waiting (parked)" } else { stands.name() }))
             }
             @if page.may_act() { (actions(&page, &here, &queue, &found)) }
         }
-        p.mono { (job.id) }
+        @if title.is_some() { p.mono { (job.id) } }
         div.grid {
             section.panel {
                 h2 { "About" }
@@ -54,7 +54,7 @@ pub(super) async fn job(page: Page) -> Result<Response, ApiError> {
                     @if job.head.priority > 0 { dt { "Priority" } dd { (number(job.head.priority)) } }
                     dt { "Failed attempts" } dd { (job.head.attempts) }
                     dt { "Stalls" } dd { (job.head.stalls) }
-                    @if let Some(holder) = holder { dt { "Worker" } dd { (holder.consumer) ", since " (span(holder.idle)) } }
+                    @if let Some(holder) = holder { dt { "Worker" } dd { (holder.consumer) } }
                     @if let Some(import) = job.head.import { dt { "Import" } dd { a href=(page.url(&format!("/imports/{import}"))) { (import) } } }
                     @if let Some((source, guid)) = of_item {
                         dt { "Document" } dd { a href=(page.with_params(&page.url("/document"), &[("source", source), ("guid", guid)])) { "in MongoDB" } }
@@ -110,7 +110,10 @@ async fn gone(page: &Page, id: &str) -> Result<Response, ApiError> {
         }
     };
     let mut response = page.shell("No such job", "overview", &body);
-    *response.status_mut() = axum::http::StatusCode::NOT_FOUND;
+    // Who retried or added it comes here, and it may be done before they do: that is no error.
+    if page.said.is_none() {
+        *response.status_mut() = axum::http::StatusCode::NOT_FOUND;
+    }
     Ok(response)
 }
 
@@ -125,7 +128,7 @@ fn actions(page: &Page, here: &str, queue: &Queue, found: &Found) -> Markup {
             @if matches!(found.state, State::Delayed { .. }) { button.main name="do" value="promote" { "Promote" } }
             @if waits || found.state == State::Active { button name="do" value="cancel" { "Cancel" } }
             @if !is_own { button name="do" value="duplicate" { "Duplicate" } }
-            @if !matches!(found.state, State::Completed { .. }) { a.button href=(format!("{here}/edit")) { "Edit" } }
+            @if !matches!(found.state, State::Completed { .. }) { a.button href=(page.edit_url(queue.name(), &found.job.id)) { "Edit" } }
             @if found.state != State::Active { button.danger name="do" value="remove" data-confirm="Remove this job for good?" { "Remove" } }
         }
     }
@@ -169,79 +172,9 @@ fn payload_panel(page: &Page, here: &str, payload: &Value) -> Markup {
             h2 { "Payload" }
             @if is_whole { (tree(payload)) }
             @else {
-                p { a href=(format!("{here}?full=yes")) { "Show all of it" } span.dim { " (" (bytes(text.len() as u64)) " as JSON)" } }
+                p { a href=(format!("{here}&full=yes")) { "Show all of it" } span.dim { " (" (bytes(text.len() as u64)) " as JSON)" } }
                 pre { (&text[..text.floor_char_boundary(PREVIEW_BYTES)]) "…" }
             }
         }
     }
-}
-
-pub(super) async fn edit(page: Page) -> Result<Response, ApiError> {
-    let (queue, found) = find(&page).await?;
-    let here = page.job_url(queue.name(), &found.job.id);
-    let text = serde_json::to_string_pretty(&payload_json(found.job.payload())).unwrap_or_default();
-    let is_delayed = matches!(found.state, State::Delayed { .. });
-    let body = html! {
-        div.head {
-            p.crumbs { a href=(page.queue_url(queue.name())) { (queue.name()) } " / " a href=(here) { "job" } " / edit" }
-            div { h1 { "Edit a job" } }
-        }
-        p.mono { (found.job.id) }
-        section.panel {
-            h2 { "Payload" }
-            form.stack method="post" action=(here) {
-                (page.form_token())
-                label { "As JSON" textarea name="payload" rows="18" spellcheck="false" required { (text) } }
-                p.dim { "A worker that has the job goes on with what it was given; the next attempt has the new payload." }
-                button.main name="do" value="update" { "Replace the payload" }
-            }
-        }
-        section.panel {
-            h2 { "Order" }
-            form.stack method="post" action=(here) {
-                (page.form_token())
-                div.fields {
-                    label { "Priority (1 is first, 0 none)" input type="number" name="priority" min="0" max="2097151" value=(found.job.head.priority); }
-                    @if is_delayed { label { "Due in" input name="delay" placeholder="15m"; } }
-                }
-                button name="do" value="update" { "Change" }
-            }
-        }
-    };
-    Ok(page.shell("Edit a job", "overview", &body))
-}
-
-pub(super) async fn add(page: Page) -> Result<Response, ApiError> {
-    let queue = readings::queue(&page.app, &page.part(1)).await?;
-    let (name, here) = (queue.name(), page.queue_url(queue.name()));
-    let (example, about) = if name == page.app.queues.import.name() {
-        (
-            "{\n  \"source\": \"https://jobs.example/feed\",\n  \"guid\": \"1\",\n  \"title\": \"\"\n}",
-            "An item; its id follows from source and guid.",
-        )
-    } else if name == page.app.queues.fetch.name() {
-        ("{\n  \"feed\": \"name\"\n}", "A fetch of a feed; its id is the feed's name.")
-    } else {
-        ("{\n}", "Any JSON. The job needs an id.")
-    };
-    let body = html! {
-        div.head { p.crumbs { a href=(here) { (name) } " / add" } div { h1 { "Add a job" } } }
-        section.panel {
-            form.stack method="post" action=(here) {
-                (page.form_token())
-                div.fields {
-                    label { "Id" input name="id" autocomplete="off"; }
-                    label { "Name" input name="name" autocomplete="off"; }
-                    label { "Delay" input name="delay" placeholder="15m"; }
-                    label { "Priority" input type="number" name="priority" min="0" max="2097151"; }
-                    label { "Attempts" input type="number" name="attempts" min="1" max="255"; }
-                    label { "Deduplication id" input name="dedup" autocomplete="off"; }
-                }
-                label { "Payload, as JSON" textarea name="payload" rows="10" spellcheck="false" required { (example) } }
-                p.dim { (about) }
-                button.main name="do" value="add" { "Add" }
-            }
-        }
-    };
-    Ok(page.shell("Add a job", "overview", &body))
 }
