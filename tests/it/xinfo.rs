@@ -87,8 +87,10 @@ impl Stage {
         built.query_async(&mut self.redis).await.unwrap()
     }
 
+    /// Looks at everything: the shared Redis may have more keys of other tests than is looked at otherwise.
     async fn xinfo(&self, flags: &[&str]) -> (Ran, Value) {
-        let args: Vec<&str> = ["xinfo", self.queue.name(), "--json"].into_iter().chain(flags.iter().copied()).collect();
+        let args = ["xinfo", self.queue.name(), "--json", "--deep"];
+        let args: Vec<&str> = args.into_iter().chain(flags.iter().copied()).collect();
         let ran = self.mill.run(&args).await;
         let json = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
         (ran, json)
@@ -108,7 +110,7 @@ impl Stage {
         assert!(found["fix"].as_str().unwrap().contains(fix), "{found:#}");
         assert_eq!(found["repairable"], !repaired.is_empty(), "{found:#}");
         assert_eq!(changed(&self.queue, &before, &dump(&self.queue).await), BTreeSet::new(), "{kind}: it only looks");
-        let printed = self.mill.run(&["xinfo", self.queue.name()]).await.stdout;
+        let printed = self.mill.run(&["xinfo", self.queue.name(), "--deep"]).await.stdout;
         let (printed, fix) = (squeezed(&printed), squeezed(fix));
         assert!(printed.contains(&fix), "{fix}: {printed}");
 
@@ -418,8 +420,9 @@ async fn bury(queue: &Queue, delivery: Delivery, reason: &str) {
     assert_eq!(queue.bury("worker", &[burial]).await.unwrap(), [Settled::Settled]);
 }
 
+/// Looks at everything, as [`Stage::xinfo`].
 async fn inspect(queue: &Queue) -> Inspection {
-    queue.inspect(InspectOptions::default()).await.unwrap()
+    queue.inspect(InspectOptions::default().deep()).await.unwrap()
 }
 
 async fn orphans_and_guards_are_restored_each_in_its_way(url: &str) {
