@@ -34,6 +34,9 @@ const BULKS_IN_FLIGHT: usize = 4;
 /// Jobs whose way is not timed, before those that are: they find connections and scripts new.
 const WARM_UP_SAMPLES: u64 = 50;
 
+/// Look-ups of one command that ends a move of keys.
+const LOOK_UPS_PER_COMMAND: u64 = 1000;
+
 /// Bytes of a job id.
 const ID_BYTES: usize = 12;
 
@@ -171,6 +174,7 @@ async fn phases(
     for concurrency in &args.concurrency {
         let missing = (args.waiting + jobs).saturating_sub(waiting);
         fill(measured, numbers.take(missing), system).await?;
+        end_rehash(redis, args.waiting + jobs).await?;
         let before = Taken::now(redis).await?;
         let (done, took) = measured.process(jobs, usize::try_from(*concurrency)?).await?;
         let after = Taken::now(redis).await?;
@@ -186,6 +190,21 @@ async fn phases(
             client_cpu_us_per_job: Some(rounded(after.client_cpu_per_job(&before, done))),
             ..Line::default()
         })?;
+    }
+    Ok(())
+}
+
+/// Has Redis end the move of its keys into a larger table, which it doubles when it is full, and fills with a few keys at
+/// each look-up: else that is what would be measured, and only with some numbers of jobs. The old table has no more places
+/// than there are keys, and a look-up, also one that finds nothing, moves at least one.
+async fn end_rehash(redis: &Redis, keys: u64) -> anyhow::Result<()> {
+    let nothing = format!("{}:nothing", redis.prefix());
+    let mut look_up = redis::cmd("EXISTS");
+    for _ in 0..LOOK_UPS_PER_COMMAND {
+        look_up.arg(&nothing);
+    }
+    for _ in 0..keys.div_ceil(LOOK_UPS_PER_COMMAND) {
+        look_up.query_async::<u64>(&mut redis.connection()).await?;
     }
     Ok(())
 }
