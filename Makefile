@@ -29,7 +29,7 @@ up: .env ## the demo, and then stay up and print the addresses
 clean-demo: ## forget what the demo imported
 	@scripts/clean-demo.sh
 
-bench: ## the queue beside the bare commands and BullMQ: one table (BENCH_JOBS, 100000 unless set)
+bench: ## the queue beside the bare commands and BullMQ, and with 1,000,000 jobs waiting (BENCH_JOBS, BENCH_WAITING)
 	@scripts/bench.sh
 
 test: ## everything CI runs: set-up, make check, all tests

@@ -1,20 +1,27 @@
 #!/usr/bin/env bash
-# Measures the queue beside the bare commands and BullMQ on one private Redis, and prints one table.
+# Measures the queue beside the bare commands and BullMQ on one private Redis, and prints one table; then how fast the
+# queue is worked on with few and with many jobs waiting, each on a Redis of its own, in turns.
 #
 #   scripts/bench.sh
 #
 #   redis-server (AOF everysec) ◀── feedmill bench --system feedmill,bare
 #                               ◀── node bench/bullmq.mjs                    then bench/table.py
+#   redis-server ◀── feedmill bench --waiting FEW │ and again, ROUNDS times
+#   redis-server ◀── feedmill bench --waiting MANY│                          then bench/waiting.py
 #
 # One system after the other; their keys and the server's data are deleted at the end. What the machine does besides is
 # in the figures too.
 #
 #   BENCH_JOBS     jobs of each system, instead of 100000
+#   BENCH_WAITING  many jobs waiting, instead of 1000000
 #   FEEDMILL_BIN   program to use instead of building one
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 JOBS=${BENCH_JOBS:-100000}
+MANY=${BENCH_WAITING:-1000000}
+FEW=10000
+ROUNDS=5
 PAYLOAD_BYTES=600
 CONCURRENCY=100
 STATE=.feedmill/bench-table
@@ -27,6 +34,7 @@ die() {
 }
 
 [[ $JOBS =~ ^[1-9][0-9]*$ ]] || die "BENCH_JOBS is '$JOBS'; set it to a number of jobs, such as 100000"
+[[ $MANY =~ ^[1-9][0-9]*$ ]] || die "BENCH_WAITING is '$MANY'; set it to a number of jobs, such as 1000000"
 
 REDIS_PID=
 PORT=
@@ -35,6 +43,7 @@ stop_redis() {
     if [ -n "$REDIS_PID" ]; then
         kill -TERM "$REDIS_PID" 2>/dev/null || true
         wait "$REDIS_PID" 2>/dev/null || true
+        REDIS_PID=
     fi
     rm -rf "$STATE/data"
 }
@@ -96,6 +105,27 @@ main() {
         "bytes; worker concurrency $CONCURRENCY; $(nproc) cores"
     echo
     python3 bench/table.py <"$lines"
+    stop_redis
+    measure_waiting
+}
+
+# In turns, since the speed of a machine varies; several times on one Redis, since filling it takes longest.
+measure_waiting() {
+    local round waiting lines=$STATE/waiting.ndjson
+    : >"$lines"
+    for ((round = 1; round <= ROUNDS; round++)); do
+        for waiting in "$FEW" "$MANY"; do
+            say "round $round of $ROUNDS with $waiting jobs waiting"
+            start_redis
+            "$FEEDMILL_BIN" bench --redis-url "redis://127.0.0.1:$PORT" --jobs "$JOBS" --samples 0 \
+                --payload-bytes "$PAYLOAD_BYTES" --concurrency "$CONCURRENCY,$CONCURRENCY,$CONCURRENCY" \
+                --waiting "$waiting" --json >>"$lines" 2>"$STATE/bench.log" ||
+                die "feedmill bench failed: $(tail -n 1 "$STATE/bench.log")"
+            stop_redis
+        done
+    done
+    echo
+    python3 bench/waiting.py <"$lines"
 }
 
 main

@@ -2,8 +2,9 @@
 //! the whole path, on private servers.
 //!
 //! ```text
-//!   systems.rs   what is measured: feedmill's queue, and the bare commands beside it
+//!   engine.rs, bare.rs   what is measured: feedmill's queue, and the bare commands beside it
 //!   queue.rs     the phases: latency, add, memory, process       own_keys.rs   what they leave behind, deleted
+//!   server.rs    what a phase took of the server and of this process
 //!   pipeline.rs  the whole path, from HTTP to MongoDB
 //! ```
 

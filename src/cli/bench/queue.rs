@@ -62,6 +62,9 @@ struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     concurrency: Option<u64>,
     jobs: u64,
+    /// Jobs that waited all the while, beside those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,7 +177,7 @@ async fn phases(
     for concurrency in &args.concurrency {
         let missing = (args.waiting + jobs).saturating_sub(waiting);
         fill(measured, numbers.take(missing), system).await?;
-        end_rehash(redis, args.waiting + jobs).await?;
+        end_rehash(redis).await?;
         let before = Taken::now(redis).await?;
         let (done, took) = measured.process(jobs, usize::try_from(*concurrency)?).await?;
         let after = Taken::now(redis).await?;
@@ -185,6 +188,7 @@ async fn phases(
             phase: "process",
             concurrency: Some(*concurrency),
             jobs: done,
+            waiting: Some(args.waiting),
             per_s: Some((done as f64 / took.as_secs_f64()).round()),
             redis_cpu_us_per_job: Some(rounded(after.redis_cpu_per_job(&before, done))),
             client_cpu_us_per_job: Some(rounded(after.client_cpu_per_job(&before, done))),
@@ -197,7 +201,8 @@ async fn phases(
 /// Has Redis end the move of its keys into a larger table, which it doubles when it is full, and fills with a few keys at
 /// each look-up: else that is what would be measured, and only with some numbers of jobs. The old table has no more places
 /// than there are keys, and a look-up, also one that finds nothing, moves at least one.
-async fn end_rehash(redis: &Redis, keys: u64) -> anyhow::Result<()> {
+async fn end_rehash(redis: &Redis) -> anyhow::Result<()> {
+    let keys: u64 = redis::cmd("DBSIZE").query_async(&mut redis.connection()).await?;
     let nothing = format!("{}:nothing", redis.prefix());
     let mut look_up = redis::cmd("EXISTS");
     for _ in 0..LOOK_UPS_PER_COMMAND {

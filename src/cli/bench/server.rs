@@ -24,7 +24,7 @@ impl Taken {
         let info = ask().await.context("Redis does not answer INFO")?;
         let fields: HashMap<&str, &str> = info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
         let number = |name: &str| fields.get(name).and_then(|value| value.parse::<f64>().ok());
-        // Servers before 6.2.? and on other systems know only the whole process, with the threads that write and free.
+        // Servers on other systems than Linux know only the whole process, with the threads that write and free.
         let seconds = |kind: &str| {
             number(&format!("used_cpu_{kind}_main_thread")).or_else(|| number(&format!("used_cpu_{kind}")))
         };
