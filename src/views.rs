@@ -17,6 +17,7 @@ pub(crate) fn listed_json(job: &Listed) -> Value {
     let at = |at: SystemTime| Timestamp::try_from(at).ok();
     let mut shown = json!({
         "id": job.id.as_ref().map(ToString::to_string),
+        "title": job.title,
         "state": job.state().name(),
         "parked": job.standing == Standing::Parked,
         "adopted": !matches!(job.standing, Standing::NotAdopted { .. }),

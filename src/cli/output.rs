@@ -182,6 +182,17 @@ pub(super) fn shortened(text: &str, chars: usize) -> String {
     text.chars().take(chars - 1).chain(['…']).collect()
 }
 
+/// The beginning and the end of a text that is longer than so many characters: ids of a source differ at the end.
+pub(super) fn without_middle(text: &str, chars: usize) -> String {
+    let length = text.chars().count();
+    if length <= chars {
+        return text.to_owned();
+    }
+    let front = chars / 3;
+    let behind = text.chars().skip(length - (chars - front - 1));
+    text.chars().take(front).chain(['…']).chain(behind).collect()
+}
+
 /// A text without what would break a line, or speak to a terminal.
 pub(super) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()

@@ -152,7 +152,13 @@ pub(super) async fn list(
 ) -> Result<Arc<Page>, ApiError> {
     let at = cursor.map(ToString::to_string).unwrap_or_default();
     let key = format!("list {} {state} {order:?} {limit} {at}", queue.name());
-    app.shared.get(key, SECOND, async { Ok(queue.list(state, order, cursor, limit).await?) }).await
+    app.shared
+        .get(key, SECOND, async {
+            let mut page = queue.list(state, order, cursor, limit).await?;
+            queue.read_titles(&mut page.jobs).await?;
+            Ok(page)
+        })
+        .await
 }
 
 /// Searches for a while, and says where to go on.
@@ -173,6 +179,7 @@ pub(super) async fn search(
             at = found.next;
             if at.is_none() || page.jobs.len() >= limit || began.elapsed().is_ok_and(|for_| for_ > SEARCH_FOR) {
                 page.next = at;
+                queue.read_titles(&mut page.jobs).await?;
                 return Ok(page);
             }
         }

@@ -61,6 +61,15 @@ impl<'a> Envelope<'a> {
         .expect("writing to memory does not fail");
     }
 
+    /// The payload in the front of an envelope, as far as it is there; `None` where `front` does not begin one.
+    pub(crate) fn payload_front(front: &'a [u8]) -> Option<&'a [u8]> {
+        let ([0x91..=0x97, kind @ 0xc4..=0xc6], rest) = front.split_first_chunk()? else { return None };
+        let width = 1 << (kind - 0xc4); // bytes of its length
+        let (length, payload) = rest.split_at_checked(width)?;
+        let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+        Some(&payload[..payload.len().min(length)])
+    }
+
     /// Reads an envelope, borrowing from `bytes`.
     ///
     /// # Errors
@@ -142,6 +151,20 @@ mod tests {
     fn a_bare_payload_of_600_bytes_fits_the_allocators_class_with_its_head() {
         let len = encoded(Envelope { payload: &[0; 600], ..Envelope::default() }).len();
         assert_eq!(super::super::head::HEAD_BYTES + len, 634);
+    }
+
+    #[test]
+    fn the_front_of_a_payload_is_found_in_the_front_of_its_envelope() {
+        for bytes in [0, 1, 255, 256, 65_535, 65_536] {
+            let payload = vec![7; bytes];
+            let whole = encoded(Envelope { payload: &payload, name: Some("n"), ..Envelope::default() });
+            assert_eq!(Envelope::payload_front(&whole), Some(&payload[..]));
+            let front = &whole[..whole.len().min(100)];
+            assert!(payload.starts_with(Envelope::payload_front(front).expect("there is one")), "{bytes}");
+        }
+        for other in [&b""[..], b"\x91", b"\x91\xc6\0\0", b"\x92\x02\xc4\x02hi", b"hi"] {
+            assert_eq!(Envelope::payload_front(other), None, "{other:?}");
+        }
     }
 
     #[test]

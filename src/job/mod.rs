@@ -13,6 +13,7 @@ pub mod head;
 pub mod options;
 pub mod outcome;
 pub mod retry_policy;
+pub(crate) mod title;
 
 use std::fmt;
 use std::ops::Range;

@@ -24,10 +24,14 @@ use super::dead_letter::DeadLetter;
 use super::find::{Failure, Holder, instant};
 use super::scripts::{self, Script, element};
 use super::{Order, Queue, QueueError};
-use crate::job::{EntryId, Head, Job, JobId, JobOptions, Place};
+use crate::job::title::{TITLE_WITHIN_BYTES, title_of};
+use crate::job::{EntryId, Envelope, Head, Job, JobId, JobOptions, Place};
 
 /// Most jobs of a page: they take Redis a millisecond or two, since each is looked up.
 pub const PAGE_MAX: usize = 128;
+
+/// Most bytes of an envelope in front of its payload.
+const ENVELOPE_BEGINS_WITHIN: usize = 6;
 
 /// A state whose jobs can be listed, with BullMQ's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,6 +196,9 @@ pub struct Listed {
     pub job: Option<Summary>,
     /// How it failed so far.
     pub failure: Option<Failure>,
+    /// What people call it: the text `title` of its payload, if that is a map with one near its front; a long one is cut.
+    /// `None` until [`Queue::read_titles`] was asked.
+    pub title: Option<String>,
 }
 
 /// Where a listed job stands.
@@ -289,6 +296,40 @@ impl Queue {
         Ok(Page { jobs: rows.into_iter().map(|(listed, _)| listed).collect(), next })
     }
 
+    /// Reads the titles of the jobs of a page, from the front of each payload, however large it is. A payload that was
+    /// replaced or ended since the page was read has its new title, or none.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`].
+    pub async fn read_titles(&self, jobs: &mut [Listed]) -> Result<(), QueueError> {
+        for jobs in jobs.chunks_mut(PAGE_MAX) {
+            let mut fronts = redis::pipe();
+            fronts.ignore_errors(); // a key may have become one of another type
+            let mut asked = Vec::new();
+            for job in jobs {
+                match (&job.id, &job.job, &job.standing) {
+                    (Some(id), Some(known), _) => {
+                        let last = known.head.len() + ENVELOPE_BEGINS_WITHIN + TITLE_WITHIN_BYTES;
+                        fronts.cmd("GETRANGE").arg(self.keys().job(id)).arg(0).arg(last);
+                        asked.push(job);
+                    }
+                    (_, _, Standing::NotAdopted { json }) => job.title = title_of(json),
+                    (_, _, Standing::Failed(DeadLetter { raw: Some(raw), .. })) => job.title = title_of(raw),
+                    _ => {}
+                }
+            }
+            if asked.is_empty() {
+                continue;
+            }
+            let read = fronts.query_async::<Vec<redis::RedisResult<Vec<u8>>>>(&mut self.connection()).await;
+            let fronts = read.map_err(|cause| QueueError::from_redis("GETRANGE", cause))?;
+            for (job, front) in asked.into_iter().zip(fronts) {
+                job.title = front.ok().as_deref().and_then(title_in_value);
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the page behind a cursor.
     pub(super) async fn rows(&self, cursor: &Cursor, limit: usize) -> Result<Rows, QueueError> {
         let Cursor { state, order, position } = cursor;
@@ -368,7 +409,13 @@ fn decode_row(script: &'static Script, state: ListState, row: Value) -> Result<(
         row => Some(Failure::decode(row).map_err(|error| unexpected(&error.to_string()))?),
     };
     let position = Position(section, at, ByteBuf::from(if is_zset { id } else { Vec::new() }), ByteBuf::from(group));
-    Ok((position, Listed { id: job_id, entry, standing, job, failure }))
+    Ok((position, Listed { id: job_id, entry, standing, job, failure, title: None }))
+}
+
+/// The title in the front of the value of a job's key.
+fn title_in_value(front: &[u8]) -> Option<String> {
+    let head = Head::decode(front).ok()?;
+    title_of(Envelope::payload_front(&front[head.len()..])?)
 }
 
 /// Reads the value of a job's key whose payload was left out; `None` when there is none, or it cannot be read.

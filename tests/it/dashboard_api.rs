@@ -99,6 +99,28 @@ async fn jobs_are_added_listed_changed_and_removed() {
 }
 
 #[tokio::test]
+async fn lists_and_searches_show_the_titles_of_jobs_as_text() {
+    let (_mill, served, queue) = with_jobs(1).await;
+    let hostile = "<b>Gardener</b>";
+    let payload = json!({ "title": hostile, "zone": "x".repeat(50_000) }).to_string();
+    let envelope = Envelope { payload: payload.as_bytes(), ..Envelope::default() };
+    queue.add(&[NewJob::new(JobId::new("titled").unwrap(), envelope)], 1 << 20).await.unwrap();
+    for path in ["jobs?state=waiting", "search?idPrefix="] {
+        let jobs = served.get_json(&format!("/api/queues/mails/{path}")).await["jobs"].clone();
+        let titles: Vec<(&Value, &Value)> =
+            jobs.as_array().unwrap().iter().map(|job| (&job["id"], &job["title"])).collect();
+        assert_eq!(titles, [(&json!("n-0"), &Value::Null), (&json!("titled"), &json!(hostile))], "{path}");
+    }
+    // a list, a search through all, and the one that finds a whole id at once
+    for params in ["state=waiting", "by=id&text=ti", "by=id&text=titled"] {
+        let page = served.get(&format!("/admin/queues/queue/mails?{params}")).await;
+        let (_, rows) = page.body.split_once("<tbody>").unwrap_or_else(|| panic!("{params}: {page:?}"));
+        assert!(rows.contains(">&lt;b&gt;Gardener&lt;/b&gt;</a>"), "{params}: {rows}");
+        assert!(rows.contains(">titled</span>") && !rows.contains(hostile), "{params}: {rows}");
+    }
+}
+
+#[tokio::test]
 async fn many_jobs_are_operated_on_by_the_server_and_their_progress_is_told() {
     let (_mill, served, queue) = with_jobs(1000).await;
     let ids: Vec<JobId> = (0..1000).map(|n| JobId::new(format!("n-{n}")).unwrap()).collect();

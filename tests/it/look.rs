@@ -24,6 +24,7 @@ use feedmill::{
     },
 };
 use redis::AsyncCommands;
+use serde_json::json;
 
 use crate::support::{
     audit::assert_sound,
@@ -258,6 +259,55 @@ async fn a_listed_job_says_what_it_is_and_how_large_without_its_payload() {
     for job in walk(&queue, ListState::Waiting, Order::Ascending, 256).await {
         assert_eq!(job.id.unwrap().to_string(), job.job.unwrap().payload_bytes.to_string());
     }
+}
+
+#[tokio::test]
+async fn the_titles_of_listed_jobs_are_read_from_the_front_of_payloads_of_any_size() {
+    let queue = queue().await;
+    let large = json!({ "source": "s", "title": "Large", "zone": "x".repeat(300_000) });
+    let payloads = [
+        ("json", serde_json::to_vec(&large).unwrap()),
+        ("packed", rmp_serde::to_vec_named(&large).unwrap()),
+        ("none", b"{\"n\":1}".to_vec()),
+        ("far", json!({ "a": "x".repeat(5000), "title": "Far" }).to_string().into_bytes()),
+        ("broken", json!({ "title": "Broken" }).to_string().into_bytes()),
+    ];
+    for (name, payload) in &payloads {
+        let envelope = Envelope { payload, name: Some("kind"), ..Envelope::default() };
+        // the front of the value is as long as it can be
+        let job = NewJob { priority: 3, group: Some("a long group of this job"), ..NewJob::new(id(name), envelope) };
+        queue.add(&[job], PAYLOAD_MAX).await.unwrap();
+    }
+    let mut redis = connection(&queue).await;
+    for plain in [r#"{"source":"x","guid":"1","title":"Plain"}"#, r#"{"source":"x","guid":"2"}"#] {
+        let _: String = redis.xadd(queue.keys().stream(), "*", &[("json", plain)]).await.unwrap();
+    }
+    let titles = async |state: ListState| {
+        let mut listed = walk(&queue, state, Order::Ascending, 256).await;
+        assert!(listed.iter().all(|job| job.title.is_none()), "nobody asked");
+        if state == ListState::Prioritized {
+            // between the list and its titles, one key becomes something else
+            let () = redis::pipe()
+                .del(queue.keys().job(&id("broken")))
+                .lpush(queue.keys().job(&id("broken")), "x")
+                .query_async(&mut connection(&queue).await)
+                .await
+                .unwrap();
+        }
+        queue.read_titles(&mut listed).await.unwrap();
+        let titled = |job: Listed| (job.id.map_or_else(|| "-".to_owned(), |id| id.to_string()), job.title);
+        listed.into_iter().map(titled).collect::<Vec<_>>()
+    };
+    let row = |id: &str, title: Option<&str>| (id.to_owned(), title.map(str::to_owned));
+    let wanted = [
+        row("json", Some("Large")),
+        row("packed", Some("Large")),
+        row("none", None),
+        row("far", None),
+        row("broken", None),
+    ];
+    assert_eq!(titles(ListState::Prioritized).await, wanted);
+    assert_eq!(titles(ListState::Waiting).await, [row("-", Some("Plain")), row("-", None)]);
 }
 
 #[tokio::test]

@@ -145,6 +145,44 @@ async fn each_state_is_listed_with_what_matters_of_it() {
 }
 
 #[tokio::test]
+async fn titles_stand_beside_the_ids_of_jobs_that_have_one() {
+    let (shell, queue) = shell_and_queue(Events::Failures).await;
+    let titled = |title: &str| json!({ "source": "s", "title": title }).to_string().into_bytes();
+    let (gardener, long) = (titled("Gardener\n\u{1b}[31m"), titled(&"Sehr langer Titel ".repeat(20)));
+    for (job, payload) in
+        [("https://jobs.example/a/very/long/feed#1234567", &gardener[..]), ("b#2", &long), ("c#3", b"no map")]
+    {
+        let envelope = Envelope { payload, ..Envelope::default() };
+        queue.add(&[NewJob::new(id(job), envelope)], PAYLOAD_MAX).await.unwrap();
+    }
+    let table = shell.run(&on_work(&["queue", "list"])).data();
+    let of = rows(&table);
+    assert!(table.starts_with("job                     title   "), "{table}");
+    assert_eq!(of[0][..3], ["https:/…g/feed#1234567", "Gardener", "[31m"], "{table}");
+    assert_eq!(of[1][..5], ["b#2", "Sehr", "langer", "Titel", "Sehr"], "{table}");
+    assert_eq!(of[2][..2], ["c#3", "-"], "{table}");
+    let starts: Vec<Option<usize>> = table.lines().map(|line| line.find("title").or(line.find("Gard"))).collect();
+    assert_eq!(starts[0].map(|column| column + "…".len() - 1), starts[1], "they line up\n{table}");
+
+    let held = read(&mut queue.reader("w"), 3).await;
+    let burials = held.iter().map(|held| Burial {
+        lease: held.lease.clone(),
+        reason: "the server of the feed timed out after 10s".to_owned(),
+        exhausted: true,
+        dedup: None,
+    });
+    queue.bury("w", &burials.collect::<Vec<_>>()).await.unwrap();
+    let failed = shell.run(&on_work(&["queue", "list", "--state", "failed"])).data();
+    assert!(rows(&failed)[0].join(" ").contains("Gardener [31m") && failed.contains("the server"), "{failed}");
+    let found = shell.run(&on_work(&["queue", "search", "--error", "timed out"])).data();
+    assert!(rows(&found)[1].join(" ").starts_with("b#2 Sehr langer Titel… failed 1 the server"), "{found}");
+    let json = json_of(&shell, &on_work(&["queue", "list", "--state", "failed"]));
+    assert_eq!((&json["jobs"][0]["title"], &json["jobs"][2]["title"]), (&json!("Gardener\n\u{1b}[31m"), &Value::Null));
+    let long = json["jobs"][1]["title"].as_str().unwrap();
+    assert!(long.chars().count() == 200 && long.ends_with('…'), "{long}");
+}
+
+#[tokio::test]
 async fn a_search_prints_what_matches_and_can_be_gone_on_with() {
     let (shell, queue) = shell_and_queue(Events::Failures).await;
     add_many(&queue, "https://a.example/feed#", 200).await;

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::QueueArgs;
 use super::walking::go_through;
 use crate::cli::UsageError;
-use crate::cli::output::{self, fitting, one_line, shortened};
+use crate::cli::output::{self, fitting, one_line, shortened, without_middle};
 use crate::job::EntryId;
 use crate::queue::list::{Cursor, ListState, Listed, Standing};
 use crate::queue::search::Filter;
@@ -20,15 +20,20 @@ use crate::views::listed_json;
 
 /// Columns that an id may take in a table.
 const ID_COLUMNS: usize = 36;
+/// Columns that an id may take beside titles.
+const ID_BESIDE_TITLES: usize = 22;
+/// Columns that a title may take, beside notes and where there are none.
+const TITLE_COLUMNS: (usize, usize) = (18, 30);
 
 /// List the jobs in a state
 ///
 /// A job that stays where it stands is on one page, whatever happens to others while somebody goes from page to page.
 ///
-/// As JSON: {state, order, jobs, next}. Of each job: id (null for an entry that no job is made of), state, parked,
-/// adopted (false while it is only a plain producer's entry), json (the front of what that added), waitingSince, dueAt,
-/// finishedAt, failedAt, consumer and idleMs (of an active one), error; and, null when nothing is known of the job, name,
-/// feed, group, priority, attempts, stalls, enqueuedAt, import, payloadBytes. What does not apply is null.
+/// As JSON: {state, order, jobs, next}. Of each job: id (null for an entry that no job is made of), title (the text of this
+/// name in its payload, if that is a map with one near its front), state, parked, adopted (false while it is only a plain
+/// producer's entry), json (the front of what that added), waitingSince, dueAt, finishedAt, failedAt, consumer and idleMs
+/// (of an active one), error; and, null when nothing is known of the job, name, feed, group, priority, attempts, stalls,
+/// enqueuedAt, import, payloadBytes. What does not apply is null.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   feedmill queue list                            what waits, the next one first
@@ -111,6 +116,7 @@ pub(super) async fn list(queue: &Queue, args: &ListArgs) -> anyhow::Result<ExitC
             break;
         }
     }
+    queue.read_titles(&mut jobs).await?;
     if args.json {
         output::json(&json!({
             "state": state.name(),
@@ -159,6 +165,7 @@ pub(super) async fn search(queue: &Queue, args: &SearchArgs) -> anyhow::Result<E
         Ok(Some(step))
     })
     .await?;
+    queue.read_titles(&mut jobs).await?;
     if args.json {
         output::json(&json!({
             "jobs": jobs.iter().map(listed_json).collect::<Vec<_>>(),
@@ -193,23 +200,37 @@ fn print_table(state: ListState, jobs: &[Listed]) -> anyhow::Result<()> {
         ListState::Completed => ("ended UTC", "name"),
         ListState::Failed => ("failed UTC", "reason"),
     };
-    let rows: Vec<[String; 4]> =
-        jobs.iter().map(|job| [shown_id(job), shown_when(job), shown_attempts(job), shown_note(job)]).collect();
-    output::table(["job", when, "tries", note], 4, fitting(["job", when, "tries", note], rows))
+    let rows = jobs.iter().map(|job| [shown_id(job), shown_when(job), shown_attempts(job), shown_note(job)]);
+    print_rows(["job", when, "tries", note], jobs, rows.collect())
 }
 
 /// Jobs of several states.
 fn print_matches(jobs: &[Listed]) -> anyhow::Result<()> {
-    let header = ["job", "state", "tries", "error"];
     let rows = jobs.iter().map(|job| {
         [shown_id(job), job.state().name().to_owned(), shown_attempts(job), one_line(job.error().unwrap_or_default())]
     });
-    output::table(header, 4, fitting(header, rows.collect()))
+    print_rows(["job", "state", "tries", "error"], jobs, rows.collect())
+}
+
+/// Prints a table of jobs whose first column is the id; beside it stand the titles, if any job has one.
+fn print_rows(header: [&str; 4], jobs: &[Listed], mut rows: Vec<[String; 4]>) -> anyhow::Result<()> {
+    if jobs.iter().all(|job| job.title.is_none()) {
+        rows.iter_mut().for_each(|[id, ..]| *id = shortened(id, ID_COLUMNS));
+        return output::table(header, 4, fitting(header, rows));
+    }
+    let has_notes = rows.iter().any(|[.., note]| !note.is_empty());
+    let columns = if has_notes { TITLE_COLUMNS.0 } else { TITLE_COLUMNS.1 };
+    let [job, when, tries, note] = header;
+    let header = [job, "title", when, tries, note];
+    let rows = rows.into_iter().zip(jobs).map(|([id, when, tries, note], job)| {
+        let title = job.title.as_deref().map_or_else(|| "-".to_owned(), |title| shortened(&one_line(title), columns));
+        [without_middle(&id, ID_BESIDE_TITLES), title, when, tries, note]
+    });
+    output::table(header, 5, fitting(header, rows.collect()))
 }
 
 fn shown_id(job: &Listed) -> String {
-    let id = job.id.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
-    shortened(&one_line(&id), ID_COLUMNS)
+    one_line(&job.id.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string))
 }
 
 fn shown_when(job: &Listed) -> String {

@@ -49,9 +49,11 @@ fn job_row(page: &Page, queue: &str, row: &Listed, with_state: bool) -> Markup {
                 td.pick { @if let (Some(id), Some(encoded)) = (&row.id, &encoded) { input type="checkbox" name="id" value=(encoded) aria-label=(format!("Select {id}")); } }
             }
             td.wide {
-                @match &row.id {
-                    Some(id) => a href=(page.job_url(queue, id)) { (id) },
-                    None => span.dim { "an entry that no job is made of" },
+                @match (&row.id, &row.title) {
+                    (Some(id), Some(title)) => { a.clip href=(page.job_url(queue, id)) { (title) } span.id.mono { (id) } },
+                    (Some(id), None) => a href=(page.job_url(queue, id)) { (id) },
+                    (None, Some(title)) => { (title) span.id { "an entry that no job is made of" } },
+                    (None, None) => span.dim { "an entry that no job is made of" },
                 }
                 @if let Some(job) = &row.job {
                     @if let Some(name) = &job.name { " " span.badge { (name) } }

@@ -11,6 +11,7 @@ use super::page::{Page, live_count};
 use super::view::{chart, number, time};
 use crate::http::{ApiError, readings};
 use crate::job::JobId;
+use crate::job::title::title_of;
 use crate::queue::counts::Counts;
 use crate::queue::list::{Cursor, ListState, Listed, Standing};
 use crate::queue::search::Filter;
@@ -217,6 +218,7 @@ async fn found(
                 payload_bytes: found.job.payload().len() as u64,
             }),
             failure: found.failure.clone(),
+            title: title_of(found.job.payload()),
         };
         return Ok((vec![listed], None, Some(note)));
     }
