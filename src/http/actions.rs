@@ -8,9 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::guard::Viewer;
-use super::operations::{
-    self, About, LettersWalk, OperationState, Operations, RetryCompletedWalk, Task, Walk, WithLetters,
-};
+use super::operations::{self, About, LettersWalk, Operations, RetryCompletedWalk, Task, Walk, WithLetters};
 use super::{ApiError, App, readings};
 use crate::error::chain;
 use crate::import::{self, StartRequest, forget_item};
@@ -434,18 +432,9 @@ impl Actor<'_> {
     }
 
     pub(super) async fn stop(&self, id: &str) -> Result<About, ApiError> {
-        let Some(operation) = self.app.operations.find_own(id) else {
-            let other = operations::find(self.app, id).await?;
-            return Err(ApiError::Conflict(match other.state {
-                OperationState::Running => {
-                    format!("operation {id} runs in another process, {}: stop it there", other.process)
-                }
-                state => format!("operation {id} is {} already", state.word()),
-            }));
-        };
-        operation.stop();
-        self.did("stop", id, format!("{} ends after this step", operation.about().what));
-        Ok(operation.about())
+        let operation = operations::stop(&self.app, id).await?;
+        self.did("stop", id, format!("{} ends after this step", operation.what));
+        Ok(operation)
     }
 }
 

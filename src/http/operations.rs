@@ -6,8 +6,8 @@
 //!                └── the process dies ──▶ interrupted           ┘ with what is left
 //! ```
 //!
-//! Each notes in Redis how far it is, once a second: so every process of the dashboard shows those of all, and what was
-//! under way when one died is not forgotten.
+//! Each notes in Redis how far it is, and is told with that whether it is to stop: so every process of the dashboard shows
+//! and stops those of all, and what was under way when one died is not forgotten.
 //!
 //! *Crash:* every step is one script over one page, so what was reached is done whole and the rest is as it was. The last
 //! note may be a second behind what was done.
@@ -42,7 +42,9 @@ const REMEMBERED_MAX: usize = 100;
 const RUNNING_MAX: usize = 8;
 /// Jobs of one step of our own walks.
 const PAGE: usize = 128;
-/// From a note that is this old on, an operation that is said to run has lost its process: it is noted every second.
+/// How often an operation is noted at least, but for the time of a step: as soon it stops that is stopped elsewhere.
+const NOTED_EVERY: Duration = Duration::from_millis(250);
+/// From a note that is this old on, an operation that is said to run has lost its process.
 const SILENT_FOR: Duration = Duration::from_secs(10);
 
 /// The operations of this process, newest first.
@@ -71,6 +73,9 @@ pub(super) struct About {
     /// Where it runs: host and process id.
     pub(super) process: String,
     pub(super) state: OperationState,
+    /// Whether somebody wants it to stop: it ends after the step under way.
+    #[serde(default)]
+    pub(super) is_to_stop: bool,
     /// How many jobs there were about.
     pub(super) total: u64,
     /// Jobs it looked at.
@@ -144,6 +149,7 @@ impl About {
         if about.state == OperationState::Running && noted.age > SILENT_FOR {
             about.state = OperationState::Interrupted;
         }
+        about.is_to_stop |= noted.is_to_stop;
         Some(about)
     }
 }
@@ -163,6 +169,7 @@ impl Operation {
 
     /// Ends it between two steps.
     pub(super) fn stop(&self) {
+        self.change(|about| about.is_to_stop = true);
         self.stop.cancel();
     }
 }
@@ -185,6 +192,33 @@ pub(super) async fn all(app: &App) -> Vec<About> {
     all.extend(own);
     all.sort_by(|a, b| b.id.cmp(&a.id));
     all
+}
+
+/// Lets the process that runs an operation end it between two steps, whichever process that is; returns what is known of it.
+///
+/// # Errors
+/// [`ApiError::Missing`]; [`ApiError::Conflict`] when it does not run.
+pub(super) async fn stop(app: &App, id: &str) -> Result<About, ApiError> {
+    let missing = || ApiError::Missing { what: "operation", name: id.chars().take(200).collect() };
+    let is_over = |state: OperationState| ApiError::Conflict(format!("operation {id} is {} already", state.word()));
+    if let Some(own) = app.operations.find_own(id) {
+        if !own.is_running() {
+            return Err(is_over(own.about().state));
+        }
+        own.stop();
+        return Ok(own.about());
+    }
+    let redis = app.queues.import.redis();
+    // Not from what is shared: that may be older than the operation.
+    let noted = redis.noted_operations().await?;
+    let about = noted.iter().find(|noted| noted.id == id).and_then(About::of).ok_or_else(missing)?;
+    if about.state != OperationState::Running {
+        return Err(is_over(about.state));
+    }
+    if !redis.stop_operation(id).await? {
+        return Err(missing());
+    }
+    Ok(About { is_to_stop: true, ..about })
 }
 
 /// One of them.
@@ -232,6 +266,7 @@ impl Operations {
             by,
             process: format!("{}:{}", gethostname::gethostname().to_string_lossy(), std::process::id()),
             state: OperationState::Running,
+            is_to_stop: false,
             total,
             looked_at: 0,
             done: 0,
@@ -294,7 +329,7 @@ impl Operation {
                 Ok(None) => return (OperationState::Ended, None),
                 Err(error) => return (OperationState::Failed, Some(chain(&error))),
             }
-            if noted_at.elapsed() >= SECOND {
+            if noted_at.elapsed() >= NOTED_EVERY {
                 noted_at = Instant::now();
                 self.note(queue.redis()).await;
             }
@@ -303,12 +338,16 @@ impl Operation {
         }
     }
 
-    /// Without its note an operation goes on: others do not see it, and after a crash nobody knows of it.
+    /// Without its note an operation goes on: others neither see nor stop it, and after a crash nobody knows of it.
     async fn note(&self, redis: &Redis) {
         let about = self.about();
         let note = serde_json::to_string(&about).expect("texts and numbers are JSON");
-        if let Err(error) = redis.note_operation(&about.id, &note).await {
-            tracing::warn!(error = %chain(&error), operation = about.id, "operation {} cannot be noted", about.id);
+        match redis.note_operation(&about.id, &note).await {
+            Ok(false) => {}
+            Ok(true) => self.stop(),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), operation = about.id, "operation {} cannot be noted", about.id);
+            }
         }
     }
 }

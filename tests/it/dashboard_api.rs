@@ -454,12 +454,9 @@ async fn schemathesis_finds_no_error_of_the_server() {
     assert!(!up.process.stderr().contains("a request failed"), "{}", up.process.stderr());
 }
 
-#[tokio::test]
-async fn an_operation_whose_process_is_killed_loses_nothing_is_shown_as_interrupted_and_goes_on() {
-    const LETTERS: u64 = 40_000;
-    let (mill, mut served, queue) = with_jobs(0).await;
-    let other = Served::serve(&mill).await;
-    for chunk in (0..LETTERS).collect::<Vec<_>>().chunks(250) {
+/// Adds so many dead letters `n-0`, `n-1`, ….
+async fn add_dead(queue: &Queue, letters: u64) {
+    for chunk in (0..letters).collect::<Vec<_>>().chunks(250) {
         let envelope = Envelope { payload: b"{\"to\": \"ann\"}", ..Envelope::default() };
         let letter = |n: &u64| NewDeadJob {
             id: JobId::new(format!("n-{n}")).unwrap(),
@@ -473,6 +470,76 @@ async fn an_operation_whose_process_is_killed_loses_nothing_is_shown_as_interrup
         };
         queue.enqueue_dead(&chunk.iter().map(letter).collect::<Vec<_>>()).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn an_operation_is_stopped_by_any_process_and_goes_on_in_any() {
+    const LETTERS: u64 = 40_000;
+    let (mill, served, queue) = with_jobs(0).await;
+    let other = Served::serve(&mill).await;
+    add_dead(&queue, LETTERS).await;
+    let began = put(&served, "/api/queues/mails/retry/failed", &json!({})).await;
+    assert_eq!((began.status, &began.json()["isToStop"]), (202, &json!(false)), "{began:?}");
+    let id = began.json()["id"].as_str().unwrap().to_owned();
+    let stop = format!("/api/operations/{id}/stop");
+
+    let asked = other.ask("PUT", &stop, &[], "").await;
+    assert_eq!((asked.status, &asked.json()["isToStop"]), (202, &json!(true)), "{asked:?}");
+    let stopped = ended(&served, &began).await;
+    assert_eq!(stopped["state"], "stopped", "{stopped}");
+    let counts = queue.counts().await.unwrap();
+    assert!(counts.failed > 0, "it went through to its end: {stopped}");
+    assert_eq!((counts.failed + counts.waiting, &json!(counts.waiting)), (LETTERS, &stopped["done"]));
+    assert!(other.process.stderr().contains("action=\"stop\""), "who asked says so: {}", other.process.stderr());
+    for process in [&served, &other] {
+        // what the other one knows may be a second old
+        let told = eventually("it is told that it is over", PATIENCE, async || {
+            let answer = process.ask("PUT", &stop, &[], "").await;
+            (answer.status == 409).then(|| answer.refused(409, "conflict"))
+        })
+        .await;
+        assert_eq!(told, format!("operation {id} is stopped already"));
+    }
+    other.ask("PUT", "/api/operations/0/stop", &[], "").await.refused(404, "not_found");
+
+    // Elsewhere it is shown as stopped, and what is left is done there.
+    let all = eventually("it is shown as stopped", PATIENCE, async || {
+        let all = other.get_json("/api/operations").await["operations"].clone();
+        (all[0]["state"] == "stopped").then_some(all)
+    })
+    .await;
+    assert_eq!(all[0]["id"], id, "{all}");
+    let rest = ended(&other, &other.ask("PUT", &format!("/api/operations/{id}/go-on"), &[], "").await).await;
+    assert_eq!((&rest["state"], &rest["done"]), (&json!("ended"), &json!(counts.failed)), "{rest}");
+    assert_eq!(queue.counts().await.unwrap().waiting, LETTERS);
+    assert_sound(&queue).await;
+}
+
+#[tokio::test]
+async fn who_runs_an_operation_is_told_that_it_is_to_stop_with_every_note() {
+    let mill = Mill::new();
+    let queues = mill.queues().await;
+    let redis = queues.import.redis();
+    assert!(!redis.stop_operation("1").await.unwrap(), "there is none");
+    assert!(redis.noted_operations().await.unwrap().is_empty());
+    assert!(!redis.note_operation("1", "a: b stop: c").await.unwrap());
+    assert!(!redis.note_operation("2", "other").await.unwrap());
+    for _ in 0..2 {
+        assert!(redis.stop_operation("1").await.unwrap());
+        assert!(redis.note_operation("1", "50% stop: %1").await.unwrap());
+        assert!(!redis.note_operation("2", "other").await.unwrap());
+    }
+    let noted = redis.noted_operations().await.unwrap();
+    let noted: Vec<_> = noted.iter().map(|noted| (&*noted.id, &*noted.note, noted.is_to_stop)).collect();
+    assert_eq!(noted, [("2", "other", false), ("1", "50% stop: %1", true)]);
+}
+
+#[tokio::test]
+async fn an_operation_whose_process_is_killed_loses_nothing_is_shown_as_interrupted_and_goes_on() {
+    const LETTERS: u64 = 40_000;
+    let (mill, mut served, queue) = with_jobs(0).await;
+    let other = Served::serve(&mill).await;
+    add_dead(&queue, LETTERS).await;
     let page = served.get("/admin/queues/queue/mails").await;
     let body = format!("do=redrive&form_token={}", form_token(&page));
     let began = served.ask("POST", "/admin/queues/queue/mails", &[FORM], &body).await;

@@ -45,7 +45,8 @@ pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
         div.head #operation-head data-refresh="operations" {
             p.crumbs { a href=(page.url("/operations")) { "Operations" } " / " (operation.id) }
             div { h1 { (operation.what) } (state(operation.state.word())) }
-            @if page.may_act() && is_running { (page.button(&here, ("do", "stop"), "Stop", "danger")) }
+            @if is_running && operation.is_to_stop { span.dim { "It ends after the step under way." } }
+            @else if page.may_act() && is_running { (page.button(&here, ("do", "stop"), "Stop", "danger")) }
             @if page.may_act() && operation.may_go_on() {
                 form method="post" action=(here) {
                     (page.form_token())

@@ -102,6 +102,7 @@ scripts! {
     REMOVE_SCHEDULER = [] "remove_scheduler";
     END_SESSION = ["head"] "end_session";
     NOTE_OPERATION = ["head"] "note_operation";
+    STOP_OPERATION = [] "stop_operation";
     LIST_OPERATIONS = ["head"] "list_operations";
 }
 
