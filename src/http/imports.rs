@@ -12,12 +12,14 @@ use axum::response::{IntoResponse as _, Response};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tracing::Instrument as _;
 
 use super::{ApiError, App, AppState, BODY_BYTES_MAX, guard, json};
 use crate::feed::Feed;
 use crate::import::{self, StartRequest};
 use crate::job::ImportId;
 use crate::store::imports::ImportFilter;
+use crate::telemetry::spans;
 
 /// Imports that the answer to a start lists; a client that starts more follows them by their run.
 const LISTED_MAX: usize = 1000;
@@ -72,11 +74,19 @@ pub(super) async fn start(
             import::start(&app.queues.import, &app.queues.fetch, wanted.iter().map(|feed| &**feed), &request).await
         }
     };
+    let starting = starting.instrument(spans::of_request(traceparent(&headers)));
     let started = app.starts.spawn(starting).await.map_err(|error| ApiError::Internal(error.to_string()))??;
     let is_listed = started.len() <= LISTED_MAX;
     let row = |started: import::Started| StartedRow { feed: started.feed, id: started.import.to_string() };
     let imports = is_listed.then(|| started.into_iter().map(row).collect());
     Ok(json(StatusCode::ACCEPTED, &StartAnswer { run, imports }))
+}
+
+/// The header `traceparent` of W3C Trace Context; of two it is not known which holds.
+fn traceparent(headers: &HeaderMap) -> Option<&str> {
+    let mut all = headers.get_all("traceparent").iter();
+    let first = all.next()?;
+    first.to_str().ok().filter(|_| all.next().is_none())
 }
 
 fn start_body(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<StartBody, ApiError> {

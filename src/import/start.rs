@@ -16,6 +16,7 @@ use crate::queue::imports::Opening;
 use crate::queue::schedulers::{Added, Fire, Firing};
 use crate::queue::scripts::JOBS_PER_CALL_MAX;
 use crate::queue::{Queue, QueueError};
+use crate::telemetry::spans;
 
 /// A fetch task is a few hundred bytes; feed names are bounded by the configuration.
 const TASK_BYTES_MAX: usize = 64 * 1024;
@@ -170,11 +171,13 @@ struct Opened {
     group: String,
     import: ImportId,
     payload: Vec<u8>,
+    traceparent: Option<String>,
 }
 
 impl Opened {
     fn job(&self) -> NewJob<'_> {
-        let envelope = Envelope { payload: &self.payload, ..Envelope::default() };
+        let envelope =
+            Envelope { payload: &self.payload, traceparent: self.traceparent.as_deref(), ..Envelope::default() };
         NewJob { group: Some(&self.group), ..NewJob::new(self.id.clone(), envelope) }
     }
 }
@@ -186,7 +189,7 @@ async fn open(import_queue: &Queue, feeds: &[&Feed], request: &StartRequest) -> 
         .map(|feed| Opening { feed: &feed.name, source: &feed.source, run: &request.run, asked: request.asked })
         .collect();
     let imports = import_queue.open_imports(&openings).await?;
-    let mut opened = Vec::with_capacity(feeds.len());
+    let (mut opened, traceparent) = (Vec::with_capacity(feeds.len()), spans::traceparent());
     for (feed, import) in feeds.iter().zip(imports) {
         let task = FetchTask {
             feed: feed.name.clone(),
@@ -196,7 +199,13 @@ async fn open(import_queue: &Queue, feeds: &[&Feed], request: &StartRequest) -> 
             force: request.force,
         };
         let id = JobId::new(&feed.name).map_err(|cause| StartError::Name { feed: feed.name.clone(), cause })?;
-        opened.push(Opened { id, group: feed.fetch_group.clone(), import, payload: task.to_json() });
+        opened.push(Opened {
+            id,
+            group: feed.fetch_group.clone(),
+            import,
+            payload: task.to_json(),
+            traceparent: traceparent.clone(),
+        });
     }
     Ok(opened)
 }

@@ -1,8 +1,9 @@
 //! Logs, on stderr, so that stdout is data; and traces, for those who ask for them.
 //!
 //! ```text
-//!   fetch job ──┬── GET
-//!               └── enqueue ──traceparent in the envelope──▶ job of an item ── MongoDB write
+//!   POST /imports/start, if its caller sends a traceparent
+//!        └── fetch job ──┬── GET
+//!                        └── enqueue ──traceparent in the envelope──▶ job of an item ── MongoDB write
 //! ```
 //!
 //! *Traces* are the spans of [`spans`], sent as OTLP over HTTP by a program that was built with the feature `otlp` and is

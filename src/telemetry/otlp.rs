@@ -10,6 +10,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use opentelemetry::Context;
+use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
@@ -150,14 +152,22 @@ impl HttpClient for Client {
     }
 }
 
-/// Begins the span of a job below the one that enqueued it, if it says which, and notes the id of its trace.
+/// The span that a header `traceparent` names, as a parent for others; of what cannot be understood, none.
+fn parent_of(traceparent: &str) -> Context {
+    let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
+    TraceContextPropagator::new().extract(&carrier)
+}
+
+/// Whether a header `traceparent` names a span.
+pub(super) fn names_a_span(traceparent: &str) -> bool {
+    parent_of(traceparent).span().span_context().is_valid()
+}
+
+/// Begins a span below the one that `traceparent` names, if it names one, and notes the id of its trace.
 pub(super) fn begin(span: &Span, traceparent: Option<&str>) {
     if let Some(traceparent) = traceparent {
-        let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
-        let propagator = TraceContextPropagator::new();
-        let parent = opentelemetry::propagation::TextMapPropagator::extract(&propagator, &carrier);
         // A span that has begun already keeps its place; this one is new.
-        let _ = span.set_parent(parent);
+        let _ = span.set_parent(parent_of(traceparent));
     }
     let context = span.context();
     span.record("trace_id", tracing::field::display(context.span().span_context().trace_id()));

@@ -47,6 +47,19 @@ pub(crate) fn traceparent() -> Option<String> {
     None
 }
 
+/// The span of a request to start imports, below the one that its header `traceparent` names; none without a header that
+/// names one. Without it each import has a trace of its own, which its fetch begins.
+pub(crate) fn of_request(traceparent: Option<&str>) -> Span {
+    #[cfg(feature = "otlp")]
+    if let Some(traceparent) = traceparent.filter(|named| is_exporting() && super::otlp::names_a_span(named)) {
+        let span = span!(parent: None, "POST /imports/start", otel.kind = "server", trace_id = tracing::field::Empty);
+        super::otlp::begin(&span, Some(traceparent));
+        return span;
+    }
+    let _ = traceparent;
+    Span::none()
+}
+
 /// The spans of a batch that is handled; empty while no traces are sent.
 #[derive(Debug, Default)]
 pub(crate) struct JobSpans {

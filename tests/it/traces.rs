@@ -90,6 +90,7 @@ mod sent {
     use mongodb::bson::doc;
 
     use super::*;
+    use crate::support::http::Served;
 
     const FETCH: &str = "feed_fetch_queue";
 
@@ -212,6 +213,56 @@ mod sent {
                 (&IMPORT.into(), &fetch.text("traceId").into())
             );
         }
+    }
+
+    #[tokio::test]
+    async fn an_import_that_is_started_over_http_continues_the_trace_of_a_valid_header_and_no_other() {
+        const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+        const CALLER: &str = "b7ad6b7169203331";
+        let (server, collector) = (FeedServer::start(), Collector::start().await);
+        let mill = mill(&server).await;
+        let command = |args: &[&str]| {
+            let mut command = mill.command(args);
+            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint).env("OTEL_BSP_SCHEDULE_DELAY", "100");
+            command
+        };
+        let mut served = Served::by(mill.start_command(command(&["serve"]))).await;
+        let mut worker = mill.start_command(command(&["worker"]));
+        let queues = mill.queues().await;
+        let valid = format!("00-{TRACE}-{CALLER}-01");
+        let none = "0".repeat(32);
+        let ignored = [
+            vec![],
+            vec![("traceparent", "nonsense".to_owned())],
+            vec![("traceparent", format!("00-{none}-{CALLER}-01"))],
+            vec![("traceparent", format!("00-{TRACE}-{}-01", &none[..16]))],
+            vec![("traceparent", format!("ff-{TRACE}-{CALLER}-01"))],
+            vec![("traceparent", valid.clone()), ("traceparent", valid.clone())],
+        ];
+        for headers in std::iter::once(vec![("TraceParent", valid)]).chain(ignored.clone()) {
+            let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let answer = served.ask("POST", "/imports/start", &headers, "").await;
+            assert_eq!(answer.status, 202, "{headers:?}: {answer:?}");
+            mill.through(&queues).await;
+        }
+        worker.term();
+        served.process.term();
+        assert_eq!(worker.wait(PATIENCE).await.0.code(), Some(0));
+        assert_eq!(served.process.wait(PATIENCE).await.0.code(), Some(0));
+
+        let spans = collector.spans();
+        let all = spans.iter().map(|span| span.json.to_string()).collect::<Vec<_>>().join("\n");
+        let requests: Vec<&Span> = spans.iter().filter(|span| span.text("name") == "POST /imports/start").collect();
+        let [request] = requests[..] else { panic!("one request has a caller with a trace: {all}") };
+        assert_eq!((request.text("traceId"), request.text("parentSpanId")), (TRACE, CALLER), "{all}");
+        let (in_trace, own): (Vec<&Span>, Vec<&Span>) =
+            spans.iter().filter(|span| span.is("job", FETCH)).partition(|span| span.text("traceId") == TRACE);
+        let [fetch] = in_trace[..] else { panic!("one fetch is in that trace: {all}") };
+        assert_eq!(fetch.text("parentSpanId"), request.text("spanId"), "{all}");
+        assert_eq!(own.len(), ignored.len(), "{all}");
+        assert!(own.iter().all(|fetch| fetch.text("parentSpanId").is_empty()), "they begin traces of their own: {all}");
+        let writes = spans.iter().filter(|span| span.text("name") == "write" && span.text("traceId") == TRACE);
+        assert!(writes.count() > 0, "it goes as far as MongoDB: {all}");
     }
 
     #[tokio::test]
