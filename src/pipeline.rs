@@ -246,7 +246,8 @@ impl Pipeline {
         // Whoever keeps the schedules of the feeds fires all schedulers of the fetch queue.
         let fetching =
             Worker::new(fetch, Single(fetch_feed), self.fetch_options).followed_by(&self.pulse).without_schedulers();
-        let store_items = StoreItems::new(self.store, self.payload_max_bytes, self.grouping);
+        let store_items =
+            StoreItems::new(self.store, import.clone(), self.feeds.clone(), self.payload_max_bytes, self.grouping);
         let storing = Worker::new(import, store_items, self.import_options).followed_by(&self.pulse);
         let beat = self.pulse.follow("recorder of imports");
         let (fetched, stored, (), ()) = tokio::join!(

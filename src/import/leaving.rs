@@ -9,19 +9,24 @@
 //! ```
 //!
 //! An item whose job has not ended leaves later: its document may not be there yet, and would be written after it was
-//! deleted. So nothing leaves while an earlier import of the source is open. What an operator redrives from the dead letters
-//! is written again.
+//! deleted. So nothing leaves while an earlier import of the source is open.
+//!
+//! A job that comes back after its import has closed, because somebody redrives its dead letter, may be of an item that left
+//! meanwhile: [`left_meanwhile`] finds those, in the maps of the feeds, and they end without a write. Of one that is redriven
+//! at the very moment at which its item leaves, the map may still say that it is there; then it is written.
 //!
 //! *Crash before the map is written:* it still has the item, and the next fetch drops it again. *MongoDB away:* nothing is
 //! dropped by this fetch.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use crate::error::chain;
 use crate::feed::seen::{Digest, SeenMap};
 use crate::feed::{Feed, OnLeave, identity};
-use crate::job::ImportId;
+use crate::job::{ImportId, JobId};
 use crate::queue::imports::ImportState;
+use crate::queue::read::Delivery;
 use crate::queue::{Queue, QueueError};
 use crate::store::Store;
 
@@ -110,4 +115,49 @@ impl Leaving<'_> {
         }
         Ok(shown)
     }
+}
+
+/// Those of these jobs whose items have left, where something is done about that: they are not to be written.
+///
+/// Only a job of a feed that counts for no import any more is looked at: it came back after its import had closed. Where a
+/// map is missing or cannot be read, nobody knows what the feed shows, and nothing has left.
+pub(super) async fn left_meanwhile(
+    queue: &Queue,
+    feeds: &ConfiguredFeeds,
+    jobs: &[Delivery],
+) -> Result<HashSet<JobId>, QueueError> {
+    let mut left = HashSet::new();
+    // Of each source one look at what its feeds show; `None` when that is not known.
+    let mut shown_of: HashMap<String, Option<HashSet<Digest>>> = HashMap::new();
+    for delivery in jobs.iter().filter(|delivery| delivery.job.head.import.is_none()) {
+        let feed = delivery.job.feed.as_deref().and_then(|name| feeds.find(name));
+        let Some(feed) = feed.filter(|feed| feed.on_leave != OnLeave::Keep) else { continue };
+        let shown = match shown_of.entry(feed.source.clone()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(shown_by(queue, feeds, &feed.source).await?),
+        };
+        let id = &delivery.lease.id;
+        if shown.as_ref().is_some_and(|shown| !shown.contains(&Digest::of(id.as_bytes()))) {
+            tracing::info!(
+                job.id = %id, feed = %feed.name,
+                "job {id} is not written: its item has left feed {} since it failed", feed.name
+            );
+            left.insert(id.clone());
+        }
+    }
+    Ok(left)
+}
+
+/// The digests in the seen maps of all feeds of a source; `None` if one has no map, or none that can be read.
+async fn shown_by(queue: &Queue, feeds: &ConfiguredFeeds, source: &str) -> Result<Option<HashSet<Digest>>, QueueError> {
+    let mut shown = HashSet::new();
+    for feed in feeds.current().values().filter(|feed| feed.source == source) {
+        let Some(bytes) = queue.seen_map(&feed.name).await? else { return Ok(None) };
+        let map = SeenMap::decode(Some(&bytes));
+        if map.is_damaged() {
+            return Ok(None);
+        }
+        shown.extend(map.digests());
+    }
+    Ok(Some(shown))
 }

@@ -9,32 +9,46 @@ use tracing::Instrument as _;
 use crate::item::Item;
 use crate::job::{Outcome, Stored};
 use crate::metrics::work::WriteMetrics;
+use crate::queue::Queue;
 use crate::queue::read::Delivery;
 use crate::store::Store;
 use crate::store::documents::{ItemWrite, WriteResult};
 use crate::telemetry::spans::span;
 use crate::worker::{Adoption, Handler, Outage};
 
-use super::{Grouping, plain};
+use super::leaving::left_meanwhile;
+use super::{ConfiguredFeeds, Grouping, plain};
 
 /// Writes items to MongoDB.
 #[derive(Clone, Debug)]
 pub struct StoreItems {
     store: Store,
+    queue: Queue,
+    feeds: ConfiguredFeeds,
     metrics: WriteMetrics,
     payload_max_bytes: usize,
     grouping: Grouping,
 }
 
 impl StoreItems {
-    /// A handler that writes to this store, and adopts items of plain producers up to this size, grouped like this.
-    pub fn new(store: Store, payload_max_bytes: usize, grouping: Grouping) -> Self {
-        Self { store, metrics: WriteMetrics::new(), payload_max_bytes, grouping }
+    /// A handler that writes the jobs of this queue to this store, but for those of items that left these feeds, and adopts
+    /// items of plain producers up to this size, grouped like this.
+    pub fn new(
+        store: Store,
+        queue: Queue,
+        feeds: ConfiguredFeeds,
+        payload_max_bytes: usize,
+        grouping: Grouping,
+    ) -> Self {
+        Self { store, queue, feeds, metrics: WriteMetrics::new(), payload_max_bytes, grouping }
     }
 }
 
 impl Handler for StoreItems {
     async fn handle(&self, jobs: &[Delivery]) -> Result<Vec<Outcome>, Outage> {
+        let left = left_meanwhile(&self.queue, &self.feeds, jobs).await;
+        let left = left.map_err(|cause| Outage { what: "Redis", cause: cause.into() })?;
+        let is_left = |delivery: &Delivery| left.contains(&delivery.lease.id);
         let items: Vec<Result<Item, String>> = jobs.iter().map(|delivery| decode(delivery.job.payload())).collect();
         let imports: Vec<Option<String>> =
             jobs.iter().map(|delivery| delivery.job.head.import.map(|import| import.to_string())).collect();
@@ -42,6 +56,7 @@ impl Handler for StoreItems {
             .iter()
             .zip(&items)
             .zip(&imports)
+            .filter(|((delivery, _), _)| !is_left(delivery))
             .filter_map(|((delivery, item), import)| {
                 Some(ItemWrite {
                     item: item.as_ref().ok()?,
@@ -56,9 +71,11 @@ impl Handler for StoreItems {
         let results = self.store.write(&writes).instrument(write).await;
         self.metrics.written(began.elapsed(), results.as_deref().ok());
         let mut results = results.map_err(|cause| Outage { what: "MongoDB", cause: cause.into() })?.into_iter();
-        Ok(items
-            .into_iter()
-            .map(|item| match item {
+        Ok(jobs
+            .iter()
+            .zip(items)
+            .map(|(delivery, item)| match item {
+                _ if is_left(delivery) => Outcome::Done,
                 Ok(_) => outcome(results.next()),
                 Err(reason) => Outcome::Fail(reason),
             })

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use feedmill::{feed::seen::MISSED_MAX, store::JOBS};
+use feedmill::{feed::seen::MISSED_MAX, pipeline::Queues, store::JOBS};
 use mongodb::bson::{Bson, Document, doc};
+use redis::AsyncCommands;
 
 use crate::support::{
     eventually::eventually,
     feed_server::{FeedServer, Page},
+    jobs::connection,
     process::{Mill, PATIENCE},
 };
 
@@ -83,6 +85,85 @@ async fn an_item_whose_job_has_not_ended_leaves_when_it_has() {
     mill.fetch(&["a"]).await;
     mill.through(&queues).await;
     assert!(document(&mill, "2").await.is_none(), "it left with the next fetch");
+}
+
+/// Two feeds of one source, of which `a`, and perhaps `b`, shows item 2, whose job died; it may be stored from now on.
+async fn with_a_dead_letter(on_leave: &str, b_has_it: bool) -> (FeedServer, Mill, Queues) {
+    let (server, mut mill) = (FeedServer::start(), Mill::new());
+    for feed in ["a", "b"] {
+        mill.feed(feed, &server.url(&format!("/{feed}")), Some("s"));
+        mill.set_of_feed(feed, "on_leave", Some(on_leave));
+    }
+    server.put("/a", Page::rss(&[("1", "one"), ("2", "bad")]));
+    server.put("/b", Page::rss(if b_has_it { &[("2", "bad")] } else { &[("3", "three")] }));
+    mill.retry("job_import_queue", 1, "10ms");
+    mill.refuse_bad_titles().await;
+    for feed in ["a", "b"] {
+        let ran = mill.run(&["fetch", "--wait", feed]).await;
+        assert!(ran.stderr.contains("items failed") == (feed == "a" || b_has_it), "{}", ran.stderr);
+    }
+    let queues = mill.queues().await;
+    assert_eq!(queues.import.counts().await.unwrap().failed, 1);
+    mill.accept_bad_titles().await;
+    (server, mill, queues)
+}
+
+async fn redrive_all(mill: &Mill, queues: &Queues) {
+    let letters = queues.import.dead_letters(None, 10).await.unwrap();
+    assert_eq!(queues.import.redrive(&letters).await.unwrap().redriven, 1);
+    mill.through(queues).await;
+    assert_eq!(queues.import.counts().await.unwrap().failed, 0);
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_redriven_after_its_item_left_is_not_written() {
+    for on_leave in ["delete", "mark"] {
+        let (server, mill, queues) = with_a_dead_letter(on_leave, false).await;
+        fetch_without(&mill, &server, "a", 1).await;
+        let mut worker = mill.worker().await;
+        redrive_all(&mill, &queues).await;
+        assert!(document(&mill, "2").await.is_none(), "{on_leave}");
+        worker.term();
+        worker.wait(PATIENCE).await;
+        let log = worker.stderr();
+        assert!(log.contains("job s#2 is not written: its item has left feed a since it failed"), "{log}");
+        // It comes as new when the feed shows it again.
+        server.put("/a", Page::rss(&[("1", "one"), ("2", "good")]));
+        mill.fetch_wait(&["a"]).await;
+        assert_eq!(mill.title("2").await.as_deref(), Some("good"));
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_redriven_while_any_feed_of_its_source_has_the_item_or_nobody_knows() {
+    // still in the feed
+    let (_server, mill, queues) = with_a_dead_letter("delete", false).await;
+    let _worker = mill.worker().await;
+    redrive_all(&mill, &queues).await;
+    assert_eq!(mill.title("2").await.as_deref(), Some("bad"));
+
+    // left one, and the other has it
+    let (server, mill, queues) = with_a_dead_letter("delete", true).await;
+    fetch_without(&mill, &server, "a", 1).await;
+    let _worker = mill.worker().await;
+    redrive_all(&mill, &queues).await;
+    assert_eq!(mill.title("2").await.as_deref(), Some("bad"));
+
+    // with `keep`, as ever
+    let (server, mill, queues) = with_a_dead_letter("keep", false).await;
+    fetch_without(&mill, &server, "a", 1).await;
+    let _worker = mill.worker().await;
+    redrive_all(&mill, &queues).await;
+    assert_eq!(mill.title("2").await.as_deref(), Some("bad"));
+
+    // the feeds were forgotten
+    let (server, mill, queues) = with_a_dead_letter("delete", false).await;
+    fetch_without(&mill, &server, "a", 1).await;
+    let mut redis = connection(&queues.import).await;
+    let () = redis.del(queues.import.keys().seen("a")).await.unwrap();
+    let _worker = mill.worker().await;
+    redrive_all(&mill, &queues).await;
+    assert_eq!(mill.title("2").await.as_deref(), Some("bad"));
 }
 
 #[tokio::test]

@@ -92,7 +92,7 @@ fn board(name: &str, (from, items): (usize, usize), edits: usize) -> Page {
             "<item><guid isPermaLink=\"false\">https://{name}.example/?p={n}</guid>\
              <link>https://{name}.example/jobs/{advertisement}</link>\
              <title>{role}, {}{edited}</title><category>{place}</category>\
-             <description>&lt;p&gt;{} looks for a {role} in {place}. Full time, from 1 March; salary by agreement. Send \
+             <description>&lt;p&gt;{} has a place in {place}: {role}. Full time, from 1 March; salary by agreement. Send \
              two pages at most, and say what you would change first.&lt;/p&gt;</description></item>",
             company.replace('&', "&amp;"),
             company.replace('&', "&amp;"),

@@ -4,7 +4,7 @@ use axum::response::Response;
 use maud::html;
 
 use super::page::Page;
-use super::view::{number, system_time, time};
+use super::view::{counted, number, system_time, time};
 use crate::http::dead_groups::dead_groups;
 use crate::http::{ApiError, readings};
 
@@ -24,7 +24,7 @@ pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
         }
         section.panel.flush #groups data-refresh=(format!("queue {name}")) {
             p.dim {
-                (number(groups.looked_at)) " letters in " (groups.groups.len()) " groups, as of " (time(groups.at))
+                (counted(groups.looked_at, "letter")) " in " (counted(groups.groups.len() as u64, "group")) ", as of " (time(groups.at))
                 @if !groups.is_through { ". They are still being counted: load the page again for more." }
             }
             @if groups.groups.is_empty() { p.empty { (if groups.is_through { "Nothing is dead." } else { "Counting …" }) } }

@@ -26,7 +26,7 @@ pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
                                 tr {
                                     td { a href=(page.queue_url(queue)) { (queue) } }
                                     td.wide.(if finding.status == Status::Error { "bad" } else { "" }) { (finding.verdict) }
-                                    td.note { code { (finding.fix) } }
+                                    td.note { code { @for word in finding.fix.split(' ') { span.nowrap { (word) } " " } } }
                                 }
                             }
                         }

@@ -4,7 +4,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 
 use super::page::Page;
-use super::view::{number, state, time};
+use super::view::{capitalised, counted, number, state, time};
 use crate::http::ApiError;
 use crate::http::operations::{self, About, OperationState, Task};
 
@@ -21,7 +21,7 @@ pub(super) async fn list(page: Page) -> Result<Response, ApiError> {
                         tbody {
                             @for operation in &all {
                                 tr data-operation=(operation.id) data-state=(operation.state.word()) {
-                                    td.wide { a href=(page.url(&format!("/operations/{}", operation.id))) { (operation.what) " in " (operation.queue) } }
+                                    td.wide { a href=(page.url(&format!("/operations/{}", operation.id))) { (capitalised(&operation.what)) " in " (operation.queue) } }
                                     td { (state(operation.state.word())) }
                                     td.nowrap { (time(operation.started_at)) }
                                     td data-name="by" { (operation.by) }
@@ -44,7 +44,7 @@ pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
     let body = html! {
         div.head #operation-head data-refresh="operations" {
             p.crumbs { a href=(page.url("/operations")) { "Operations" } " / " (operation.id) }
-            div { h1 { (operation.what) } (state(operation.state.word())) }
+            div { h1 { (capitalised(&operation.what)) } (state(operation.state.word())) }
             @if is_running && operation.is_to_stop { span.dim { "It ends after the step under way." } }
             @else if page.may_act() && is_running { (page.button(&here, ("do", "stop"), "Stop", "danger")) }
             @if page.may_act() && operation.may_go_on() {
@@ -61,7 +61,7 @@ pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
             }
             dl.about {
                 dt { "Queue" } dd { a href=(page.queue_url(&operation.queue)) { (operation.queue) } }
-                dt { "About" } dd { (number(operation.total)) " jobs" }
+                dt { "About" } dd { (counted(operation.total, "job")) }
                 dt { "By" } dd { (operation.by) }
                 dt { "In" } dd { (operation.process) }
                 dt { "Began" } dd { (time(operation.started_at)) }
@@ -70,7 +70,7 @@ pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
         }
         @if is_running { noscript { p { a href=(here) { "Load again to see how far it is" } } } }
     };
-    Ok(page.shell(&operation.what, "operations", &body))
+    Ok(page.shell(&capitalised(&operation.what), "operations", &body))
 }
 
 /// What is asked before something is done that cannot be undone.

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::page::{Page, live_count};
 use super::queue::{count_of, label};
-use super::view::{chart, number, span};
+use super::view::{chart, counted, number, span};
 use crate::http::{ApiError, readings};
 use crate::queue::counts::Counts;
 use crate::queue::list::ListState;
@@ -54,10 +54,7 @@ fn alerts(name: &str, counts: &Counts) -> Vec<String> {
     let mut alerts = Vec::new();
     let waits = counts.waiting + counts.prioritized + counts.active;
     if counts.consumers_alive == 0 && waits + counts.delayed > 0 {
-        alerts.push(format!(
-            "{name}: no worker is alive, and {} jobs are there to be done",
-            number(waits + counts.delayed)
-        ));
+        alerts.push(format!("{name}: no worker is alive, and {} to be done", counted(waits + counts.delayed, "job")));
     }
     if counts.is_paused {
         alerts.push(format!("{name} is paused: nothing is handed out"));
@@ -65,7 +62,7 @@ fn alerts(name: &str, counts: &Counts) -> Vec<String> {
         alerts.push(format!("{name}: the job at the front has been waiting for {}", span(age)));
     }
     if counts.failed > 0 {
-        alerts.push(format!("{name}: {} dead letters", number(counts.failed)));
+        alerts.push(format!("{name}: {}", counted(counts.failed, "dead letter")));
     }
     alerts
 }

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 
 use super::job_table::job_table;
 use super::page::{Page, live_count};
-use super::view::{chart, number, time};
+use super::view::{chart, counted, time};
 use crate::http::{ApiError, readings};
 use crate::job::JobId;
 use crate::job::title::title_of;
@@ -223,8 +223,8 @@ async fn found(
         return Ok((vec![listed], None, Some(note)));
     }
     let matches = readings::search(&page.app, queue, &filter, cursor, ROWS).await?;
-    let _ = write!(note, "{} found among {} jobs", matches.jobs.len(), number(matches.looked_at as u64)); // a String takes it
-    note += if matches.next.is_some() { "; there is more to look at." } else { "; that were all." };
+    let _ = write!(note, "{} found among {}", matches.jobs.len(), counted(matches.looked_at as u64, "job")); // a String takes it
+    note += if matches.next.is_some() { "; there is more to look at." } else { "; that was all." };
     Ok((matches.jobs.clone(), matches.next.clone(), Some(note)))
 }
 
@@ -280,9 +280,9 @@ async fn whole_queue(page: &Page, queue: &Queue, counts: &Counts) -> Result<Mark
         details.panel.more {
             summary { "The whole queue: retry, promote, clean, drain, limit, obliterate" }
             div.acts {
-                (act("redrive", "Redrive all", &format!("Bring all {} dead letters back to waiting, at attempt 1.", number(counts.failed)), None, html! {}))
+                (act("redrive", "Redrive all", &format!("Bring {} back to waiting, at attempt 1.", counted(counts.failed, "dead letter")), None, html! {}))
                 @if counts.completed > 0 { (act("retry-completed", "Retry all", "Do all completed jobs that are kept once more.", None, html! {})) }
-                (act("promote", "Promote all", &format!("Let all {} delayed jobs wait now.", number(counts.delayed)), None, html! {}))
+                (act("promote", "Promote all", &format!("Let {} wait now.", counted(counts.delayed, "delayed job")), None, html! {}))
                 (act("concurrency", "Limit", "At most so many jobs active at once, over all workers; empty for no limit.", None, html! {
                     input type="number" name="concurrency" min="1" aria-label="Jobs active at once" value=[limits.limits.concurrency];
                 }))

@@ -27,6 +27,17 @@ pub(super) fn number(number: impl Into<u128>) -> String {
     text
 }
 
+/// So many of what a word names.
+pub(super) fn counted(n: u64, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{} {noun}s", number(n)) }
+}
+
+/// A text as the beginning of a sentence.
+pub(super) fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
 /// A number of a table in which most are 0: those are not to catch the eye.
 pub(super) fn count(count: u64) -> Markup {
     if count == 0 {
@@ -173,6 +184,12 @@ mod tests {
         assert_eq!([0_u64, 999, 1000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
         let spans = [0, 59, 61, 3700, 90_000].map(|seconds| span(Duration::from_secs(seconds)));
         assert_eq!(spans, ["0 ms", "59 s", "1 min 1 s", "1 h 1 min", "1 d 1 h"]);
+    }
+
+    #[test]
+    fn one_is_not_many_and_a_sentence_begins_with_a_capital() {
+        assert_eq!([0, 1, 2, 1000].map(|n| counted(n, "job")), ["0 jobs", "1 job", "2 jobs", "1,000 jobs"]);
+        assert_eq!(["", "a b", "über"].map(capitalised), ["", "A b", "Über"]);
     }
 
     #[test]

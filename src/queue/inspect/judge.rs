@@ -684,7 +684,8 @@ fn waits(n: u64) -> &'static str {
 /// The front of a reason: what follows tells apart what is the same.
 fn shortened(reason: &str) -> String {
     let line = reason.lines().next().unwrap_or_default();
-    line.chars().take(REASON_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let cut = line.chars().nth(REASON_CHARS).map(|_| '…');
+    line.chars().take(REASON_CHARS).chain(cut).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
