@@ -432,7 +432,7 @@ impl Actor<'_> {
     }
 
     pub(super) async fn stop(&self, id: &str) -> Result<About, ApiError> {
-        let operation = operations::stop(&self.app, id).await?;
+        let operation = operations::stop(self.app, id).await?;
         self.did("stop", id, format!("{} ends after this step", operation.what));
         Ok(operation)
     }

@@ -66,7 +66,7 @@ mod tests {
         for bytes in [serde_json::to_vec(&payload).unwrap(), rmp_serde::to_vec_named(&payload).unwrap()] {
             assert_eq!(title_of(&bytes).as_deref(), Some("Gärtner"));
             let end = bytes.windows(3).position(|part| part == b"ner").unwrap() + 3;
-            assert_eq!(title_of(&bytes[..end + 1]).as_deref(), Some("Gärtner"));
+            assert_eq!(title_of(&bytes[..=end]).as_deref(), Some("Gärtner"));
             for cut in 0..end {
                 assert_eq!(title_of(&bytes[..cut]), None, "cut at {cut}");
             }

@@ -215,7 +215,9 @@ fn print_matches(jobs: &[Listed]) -> anyhow::Result<()> {
 /// Prints a table of jobs whose first column is the id; beside it stand the titles, if any job has one.
 fn print_rows(header: [&str; 4], jobs: &[Listed], mut rows: Vec<[String; 4]>) -> anyhow::Result<()> {
     if jobs.iter().all(|job| job.title.is_none()) {
-        rows.iter_mut().for_each(|[id, ..]| *id = shortened(id, ID_COLUMNS));
+        for [id, ..] in &mut rows {
+            *id = shortened(id, ID_COLUMNS);
+        }
         return output::table(header, 4, fitting(header, rows));
     }
     let has_notes = rows.iter().any(|[.., note]| !note.is_empty());
