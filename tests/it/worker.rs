@@ -23,7 +23,9 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::support::{
     audit::assert_sound,
-    jobs::{Fetch, add, add_many, add_version, connection, id, queue, queue_at, queue_under, read_one},
+    jobs::{
+        Fetch, add, add_many, add_version, connection, id, queue, queue_at, queue_under, read_one, wait_until_blocked,
+    },
     servers::OwnRedis,
     wait::until,
     workers::{Running, batches, each, options, outage, quick_claims},
@@ -760,10 +762,11 @@ async fn concurrency_is_changed_while_the_worker_runs() {
 
 #[tokio::test]
 async fn an_idle_worker_takes_more_at_once_when_its_concurrency_was_raised() {
-    let queue = queue().await;
+    let server = OwnRedis::start(&[]);
+    let queue = queue_at(&server.url()).await;
     let (worker, held) = holding(&queue, 1);
     // It blocks for one job.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    wait_until_blocked(&server).await;
     worker.handle.set_concurrency(3);
     let began = Instant::now();
     add_many(&queue, "job", 3).await;
