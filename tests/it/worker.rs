@@ -24,7 +24,8 @@ use tokio::sync::{Notify, Semaphore};
 use crate::support::{
     audit::assert_sound,
     jobs::{
-        Fetch, add, add_many, add_version, connection, id, queue, queue_at, queue_under, read_one, wait_until_blocked,
+        Fetch, add, add_many, add_version, connection, id, queue, queue_at, queue_under, read_one, rejected_calls,
+        url_of_user_with, wait_until_blocked,
     },
     servers::OwnRedis,
     wait::until,
@@ -502,33 +503,18 @@ async fn a_worker_that_reads_ahead_takes_no_more_than_its_slots_and_fills_them()
 async fn jobs_that_cannot_be_looked_up_stay_pending_are_not_taken_in_masses_and_are_done_later() {
     let redis = OwnRedis::start(&[]);
     let admin = queue_at(&redis.url()).await;
-    let allow = async |rule: &str| {
-        let mut acl = redis::cmd("ACL");
-        acl.arg(&["SETUSER", "worker", "on", ">secret", "~*", "+@all", rule]);
-        acl.query_async::<()>(&mut connection(&admin).await).await.unwrap();
-    };
-    allow("-mget").await;
-    let url = redis.url().replace("redis://", "redis://worker:secret@");
+    let url = url_of_user_with(&redis, "-mget").await;
     let queue = queue_under(&url, admin.redis().prefix()).await;
     add_many(&queue, "job", 200).await;
     let since = Instant::now();
     let worker = each(&queue, quick_claims(Duration::from_millis(100)), |_| async { Ok(Outcome::Done) });
-    until(DEADLINE, async || rejected(&admin, "mget").await >= 3).await;
+    until(DEADLINE, async || rejected_calls(&admin, "mget").await >= 3).await;
     assert!(since.elapsed() >= Duration::from_millis(500), "it reads on at once: {:?}", since.elapsed());
-    allow("+mget").await;
+    url_of_user_with(&redis, "+mget").await;
     idle(&queue).await;
     worker.stop().await;
     assert_eq!(queue.counts().await.unwrap().totals["completed"], 200);
     assert_sound(&queue).await;
-}
-
-/// How often Redis refused this command.
-async fn rejected(queue: &Queue, command: &str) -> u64 {
-    let mut info = redis::cmd("INFO");
-    let text: String = info.arg("commandstats").query_async(&mut connection(queue).await).await.unwrap();
-    let line = text.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:")));
-    let calls = line.and_then(|line| line.split("rejected_calls=").nth(1)?.split(',').next());
-    calls.map_or(0, |calls| calls.parse().unwrap())
 }
 
 #[tokio::test]
