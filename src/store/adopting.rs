@@ -10,7 +10,7 @@ use mongodb::IndexModel;
 use mongodb::bson::{Bson, Document, doc};
 
 use super::indexes::BUILD_TIMEOUT;
-use super::{JOBS, Store, StoreError, update::number};
+use super::{JOBS, Store, StoreError, write_command::number};
 
 /// MongoDB's error for a collection that does not exist.
 const NAMESPACE_NOT_FOUND: i32 = 26;

@@ -52,14 +52,23 @@ pub(super) enum EncodeError {
     TooLarge { bytes: usize },
 }
 
+/// One document of an `insert` command.
+pub(super) fn insert_document(write: &ItemWrite<'_>, now: DateTime) -> Result<RawDocumentBuf, EncodeError> {
+    let mut document = RawDocumentBuf::new();
+    document.append(cstr!("source"), &*write.item.source);
+    document.append(cstr!("guid"), &*write.item.guid);
+    append_fields(&mut document, write, now)?;
+    document.append(cstr!("createdAt"), now);
+    within_limit(document)
+}
+
 /// One statement of an `update` command: inserts the item, or replaces its fields in a document with a lower version.
 ///
 /// The filter is `{source, guid, version: {$not: {$gte: v}}}`: met by an older document and by one without a version
 /// (a plain `$lt` would not be), so an adopted document is older than any. If the stored version is the same or higher,
 /// the upsert tries to insert and the unique index refuses it.
 pub(super) fn upsert_statement(write: &ItemWrite<'_>, now: DateTime) -> Result<RawDocumentBuf, EncodeError> {
-    let version = stored_version(write.version);
-    let not_older = document([(cstr!("$gte"), RawBsonRef::Int64(version))]);
+    let not_older = document([(cstr!("$gte"), RawBsonRef::Int64(stored_version(write.version)))]);
     let older = document([(cstr!("$not"), RawBsonRef::Document(&not_older))]);
     let filter = document([
         (cstr!("source"), RawBsonRef::String(&write.item.source)),
@@ -68,8 +77,10 @@ pub(super) fn upsert_statement(write: &ItemWrite<'_>, now: DateTime) -> Result<R
     ]);
 
     let on_insert = document([(cstr!("createdAt"), RawBsonRef::DateTime(now))]);
+    let mut set = RawDocumentBuf::new();
+    append_fields(&mut set, write, now)?;
     let mut update = RawDocumentBuf::new();
-    update.append(cstr!("$set"), fields(write, version, now)?);
+    update.append(cstr!("$set"), set);
     update.append(cstr!("$setOnInsert"), on_insert);
     update.append(cstr!("$unset"), document([(cstr!("leftFeedAt"), RawBsonRef::String(""))]));
 
@@ -77,6 +88,10 @@ pub(super) fn upsert_statement(write: &ItemWrite<'_>, now: DateTime) -> Result<R
     statement.append(cstr!("q"), filter);
     statement.append(cstr!("u"), update);
     statement.append(cstr!("upsert"), true);
+    within_limit(statement)
+}
+
+fn within_limit(statement: RawDocumentBuf) -> Result<RawDocumentBuf, EncodeError> {
     let bytes = statement.as_bytes().len();
     if bytes > DOCUMENT_BYTES_MAX { Err(EncodeError::TooLarge { bytes }) } else { Ok(statement) }
 }
@@ -87,10 +102,9 @@ pub(super) fn stored_version(version: u64) -> i64 {
     i64::try_from(version).unwrap_or(i64::MAX)
 }
 
-/// Every field that is set anew with each version; `source` and `guid` come from the filter.
-fn fields(write: &ItemWrite<'_>, version: i64, now: DateTime) -> Result<RawDocumentBuf, EncodeError> {
+/// Appends every field that is set anew with each version: not `source` and `guid`, nor when it was first written.
+fn append_fields(set: &mut RawDocumentBuf, write: &ItemWrite<'_>, now: DateTime) -> Result<(), EncodeError> {
     let item = write.item;
-    let mut set = RawDocumentBuf::new();
     set.append(cstr!("feed"), text(item.feed.as_deref()));
     set.append(cstr!("title"), text(item.title.as_deref()));
     set.append(cstr!("link"), text(item.link.as_deref()));
@@ -109,10 +123,10 @@ fn fields(write: &ItemWrite<'_>, version: i64, now: DateTime) -> Result<RawDocum
     let fingerprint =
         write.fingerprint.map(|[a, b, c, d, e, f, g]| format!("{:014x}", u64::from_be_bytes([0, a, b, c, d, e, f, g])));
     set.append(cstr!("fingerprint"), text(fingerprint.as_deref()));
-    set.append(cstr!("version"), version);
+    set.append(cstr!("version"), stored_version(write.version));
     set.append(cstr!("updatedAt"), now);
     set.append(cstr!("importId"), text(write.import));
-    Ok(set)
+    Ok(())
 }
 
 fn text(text: Option<&str>) -> RawBsonRef<'_> {

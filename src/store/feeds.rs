@@ -11,7 +11,12 @@ use jiff::Timestamp;
 use mongodb::bson::{RawDocumentBuf, doc, raw::cstr, serialize_to_raw_document_buf};
 use serde::{Deserialize, Serialize};
 
-use super::{FEEDS, Store, StoreError, dates, encode::stored_version, error::one_line, update::Answer};
+use super::{
+    FEEDS, Store, StoreError, dates,
+    encode::stored_version,
+    error::one_line,
+    write_command::{Answer, WriteCommand},
+};
 
 /// The state of one feed after its last fetch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +66,7 @@ impl Store {
         // The first E11000 may come from a concurrent first write with a lower version; only a second one is certain
         // to come from a higher version.
         for _ in 0..2 {
-            match self.update(DOING, FEEDS, &statement).await?.pop() {
+            match self.send(DOING, WriteCommand::Update, FEEDS, &statement).await?.pop() {
                 Some(Answer::Inserted | Answer::Matched) => return Ok(true),
                 Some(Answer::Refused(error)) if error.is_clash_on(&["_id"]) => {}
                 Some(Answer::Refused(error)) => {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     IMPORTS, Store, StoreError, dates,
     error::one_line,
-    update::{Answer, STATEMENTS_MAX},
+    write_command::{Answer, STATEMENTS_MAX, WriteCommand},
 };
 
 /// Failures a record lists. `failed` counts all of them; each has its own dead letter with the whole story.
@@ -136,7 +136,9 @@ impl Store {
         const DOING: &str = "a write of import records";
         for records in records.chunks(STATEMENTS_MAX) {
             let statements: Vec<RawDocumentBuf> = records.iter().map(upsert_statement).collect();
-            for (answer, record) in self.update(DOING, IMPORTS, &statements).await?.into_iter().zip(records) {
+            for (answer, record) in
+                self.send(DOING, WriteCommand::Update, IMPORTS, &statements).await?.into_iter().zip(records)
+            {
                 match answer {
                     Answer::Inserted | Answer::Matched => {}
                     Answer::Refused(error) if record.status == ImportStatus::Running && error.is_clash_on(&["_id"]) => {

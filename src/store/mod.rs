@@ -9,13 +9,18 @@
 //!  start  ──────────────────▶ indexes.rs
 //! ```
 //!
-//! All writes become `update` commands (`update.rs`). A [`Store`] is one connection pool. Every write can be done again without harm, so a caller that got an error, or
-//! died while it waited, simply writes again: a document carries the version of its item, and MongoDB refuses a lower
-//! one.
+//! All writes become `insert` and `update` commands (`write_command.rs`). A [`Store`] is one connection pool. Every write
+//! can be done again without harm, so a caller that got an error, or died while it waited, simply writes again: a document
+//! carries the version of its item, and MongoDB refuses a lower one.
 //!
 //! *Not here:* deciding what a failed write costs its job (`worker/` does), and anything about Redis.
 
-use std::{fmt, future::IntoFuture, time::Duration};
+use std::{
+    fmt,
+    future::IntoFuture,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use mongodb::{
     Client, Database,
@@ -36,7 +41,7 @@ pub mod subscriptions;
 mod dates;
 mod encode;
 mod leaving;
-mod update;
+mod write_command;
 
 pub use documents::{ItemWrite, WriteResult};
 pub use error::StoreError;
@@ -74,6 +79,8 @@ pub struct Store {
     call_timeout: Duration,
     /// What every write of ours asks for; the driver does not add it to a command of our own.
     write_concern: RawDocumentBuf,
+    /// Whether most items of the last command that was written had no document yet ([`documents`]).
+    most_are_new: Arc<AtomicBool>,
     /// Reads that decide whether something has landed must not see what may still be rolled back.
     read_concern: ReadConcern,
 }
@@ -122,6 +129,7 @@ impl Store {
             hosts,
             call_timeout: CALL_TIMEOUT,
             write_concern,
+            most_are_new: Arc::new(AtomicBool::new(true)),
             read_concern,
         };
         store.check_version().await?;

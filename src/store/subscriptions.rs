@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     FEEDS, Store, StoreError, dates,
-    update::{Answer, STATEMENTS_MAX},
+    write_command::{Answer, STATEMENTS_MAX, WriteCommand},
 };
 use crate::feed::OnLeave;
 
@@ -81,7 +81,7 @@ impl Store {
         let mut added = Vec::with_capacity(subscriptions.len());
         for piece in subscriptions.chunks(STATEMENTS_MAX) {
             let statements: Vec<RawDocumentBuf> = piece.iter().map(add_statement).collect();
-            for answer in self.update(DOING, FEEDS, &statements).await? {
+            for answer in self.send(DOING, WriteCommand::Update, FEEDS, &statements).await? {
                 added.push(match answer {
                     Answer::Inserted | Answer::Matched => true,
                     Answer::Refused(error) if error.is_clash_on(&["_id"]) => false,

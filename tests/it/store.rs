@@ -325,6 +325,61 @@ async fn what_a_validator_or_an_index_of_others_refuses_fails_alone_and_for_good
 }
 
 #[tokio::test]
+async fn what_a_validator_lets_be_updated_but_not_inserted_is_updated() {
+    let (store, _database) = store().await;
+    let jobs = store.database().collection::<Document>(JOBS);
+    jobs.insert_one(doc! { "source": "test", "guid": "1", "title": "forbidden" }).await.unwrap();
+    let validator =
+        doc! { "collMod": JOBS, "validator": { "title": { "$ne": "forbidden" } }, "validationLevel": "moderate" };
+    store.database().run_command(validator).await.unwrap();
+    assert_eq!(write_one(&store, &item("1", "forbidden"), 1).await, WriteResult::Updated);
+    let result = write_one(&store, &item("2", "forbidden"), 1).await;
+    assert!(matches!(&result, WriteResult::Failed { retry: false, .. }), "{result:?}");
+}
+
+/// How many commands a server was sent so far: inserts, updates.
+async fn commands(store: &Store) -> (i64, i64) {
+    let status = store.database().run_command(doc! { "serverStatus": 1 }).await.unwrap();
+    let commands = status.get_document("metrics").unwrap().get_document("commands").unwrap();
+    let total = |name: &str| commands.get_document(name).unwrap().get_i64("total").unwrap();
+    (total("insert"), total("update"))
+}
+
+#[tokio::test]
+async fn a_write_begins_with_what_was_right_for_most_items_of_the_one_before() {
+    let server = OwnMongod::start();
+    let store = Store::connect(&server.uri(), "ways").await.unwrap();
+    store.ensure_indexes().await.unwrap();
+    let items = |from: u32| (from..from + 10).map(|id| item(&id.to_string(), "title")).collect::<Vec<_>>();
+    let mut before = commands(&store).await;
+    for (what, first, version, result, inserts, updates) in [
+        ("new ones are inserted", 0, 1, WriteResult::Inserted, 1, 0),
+        ("changed ones are refused, and updated", 0, 2, WriteResult::Updated, 1, 1),
+        ("more changed ones are updated at once", 0, 3, WriteResult::Updated, 0, 1),
+        ("new ones are updates that insert", 10, 3, WriteResult::Inserted, 0, 1),
+        ("more new ones are inserted", 20, 3, WriteResult::Inserted, 1, 0),
+        ("the same again is refused, and needs no update", 20, 3, WriteResult::Inserted, 1, 0),
+        ("older ones are refused, and need none either", 20, 2, WriteResult::Stale, 1, 0),
+    ] {
+        let items = items(first);
+        let writes: Vec<ItemWrite<'_>> = items.iter().map(|item| write(item, version)).collect();
+        assert_eq!(store.write(&writes).await.unwrap(), vec![result; 10], "{what}");
+        let now = commands(&store).await;
+        assert_eq!((now.0 - before.0, now.1 - before.1), (inserts, updates), "{what}");
+        before = now;
+    }
+    // However it was written, a document is the same.
+    let (mut updated, mut inserted) = (document(&store, "10").await, document(&store, "20").await);
+    for document in [&mut updated, &mut inserted] {
+        for own in ["_id", "guid", "createdAt", "updatedAt"] {
+            assert!(document.remove(own).is_some(), "{own} in {document}");
+        }
+    }
+    let by_name = |document: Document| document.into_iter().collect::<BTreeMap<_, _>>();
+    assert_eq!(by_name(updated), by_name(inserted));
+}
+
+#[tokio::test]
 async fn a_unique_index_of_others_that_is_checked_first_hides_no_written_document() {
     let database = mongo_database();
     let store = Store::connect(&database.uri, &database.name).await.unwrap();
@@ -572,12 +627,12 @@ async fn a_mongod_that_is_down_is_an_outage_and_the_same_store_works_once_it_is_
     assert_eq!(documents(&store).await, 2);
 }
 
-/// Makes the next `times` update commands of a server (started with test commands) fail as a whole.
-async fn fail_updates(store: &Store, code: i32, times: i32) {
+/// Makes the next `times` writes of a server (started with test commands) fail as a whole.
+async fn fail_writes(store: &Store, code: i32, times: i32) {
     let fail_point = doc! {
         "configureFailPoint": "failCommand",
         "mode": { "times": times },
-        "data": { "failCommands": ["update"], "errorCode": code },
+        "data": { "failCommands": ["insert", "update"], "errorCode": code },
     };
     store.client().database("admin").run_command(fail_point).await.unwrap();
 }
@@ -593,22 +648,28 @@ async fn errors_of_the_whole_command_are_outages_or_the_fault_of_the_one_documen
     let writes: Vec<ItemWrite<'_>> = items.iter().map(|item| write(item, 1)).collect();
 
     for code in [13, 50, 91, 189, 10107, 11600, 11602, 13435, 14031] {
-        fail_updates(&store, code, 1).await;
+        fail_writes(&store, code, 1).await;
         let error = store.write(&writes).await.unwrap_err();
         assert!(error.is_outage(), "{code}: {error}");
     }
     assert_eq!(documents(&store).await, 0);
 
-    // 22 is InvalidBSON: all five fail, then the first two, then the first alone.
-    fail_updates(&store, 22, 3).await;
-    let results = store.write(&writes).await.unwrap();
+    // 22 is InvalidBSON: all five fail, then the first two, then the first alone, which an update decides about.
+    fail_writes(&store, 22, 3).await;
+    assert_eq!(store.write(&writes).await.unwrap(), vec![WriteResult::Inserted; 5]);
+
+    // Now most exist, so it begins with updates.
+    let newer = |version| items.iter().map(|item| write(item, version)).collect::<Vec<_>>();
+    assert_eq!(store.write(&newer(2)).await.unwrap(), vec![WriteResult::Updated; 5]);
+    fail_writes(&store, 22, 3).await;
+    let results = store.write(&newer(3)).await.unwrap();
     assert!(
         matches!(&results[0], WriteResult::Failed { reason, retry: false } if reason.contains("22")),
         "{results:?}"
     );
-    assert_eq!(results[1..], vec![WriteResult::Inserted; 4]);
+    assert_eq!(results[1..], vec![WriteResult::Updated; 4]);
     let jobs = store.database().collection::<Document>(JOBS);
-    let mut guids: Vec<Bson> = jobs.distinct("guid", doc! {}).await.unwrap();
+    let mut guids: Vec<Bson> = jobs.distinct("guid", doc! { "version": 3 }).await.unwrap();
     guids.sort_by_key(ToString::to_string);
     assert_eq!(guids, ["1", "2", "3", "4"].map(Bson::from));
 }

@@ -1,10 +1,13 @@
-//! The `update` command: many statements in, one answer for each out.
+//! The write commands `insert` and `update`: many statements in, one answer for each out.
 //!
 //! All writes of this folder go through here, so that there is one place that reads the reply and one that tells the
 //! fault of a document from an outage. The driver's own bulk write needs MongoDB 8, and its `update_one` is a round
 //! trip for each document.
 
-use mongodb::bson::{Bson, Document, RawArrayBuf, RawDocument, RawDocumentBuf, raw::cstr};
+use mongodb::bson::{
+    Bson, Document, RawArrayBuf, RawDocument, RawDocumentBuf,
+    raw::{CStr, cstr},
+};
 
 use super::{Store, StoreError, error::one_line};
 
@@ -12,10 +15,37 @@ use super::{Store, StoreError, error::one_line};
 /// refused as a whole costs more to take apart.
 pub(super) const STATEMENTS_MAX: usize = 100;
 
+/// A write command of MongoDB.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum WriteCommand {
+    /// Its statements are documents. Refused is what exists already.
+    Insert,
+    /// Its statements are `{q, u, upsert}`.
+    Update,
+}
+
+impl WriteCommand {
+    /// Its name, and that of the list of its statements.
+    fn names(self) -> (&'static CStr, &'static CStr) {
+        match self {
+            Self::Insert => (cstr!("insert"), cstr!("documents")),
+            Self::Update => (cstr!("update"), cstr!("updates")),
+        }
+    }
+
+    /// What happened to a statement of which the reply says nothing.
+    fn unsaid(self) -> Answer {
+        match self {
+            Self::Insert => Answer::Inserted,
+            Self::Update => Answer::Matched,
+        }
+    }
+}
+
 /// MongoDB's answer to one statement.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// Nothing met the filter; a document was inserted.
+    /// There was no such document; it was inserted.
     Inserted,
     /// A document met the filter and is now as the statement says.
     Matched,
@@ -128,7 +158,7 @@ mod code {
 }
 
 impl Store {
-    /// Sends `statements` (`{q, u, upsert}`) to `collection` and returns an answer for each, in their order.
+    /// Sends `statements` to `collection` and returns an answer for each, in their order.
     ///
     /// The statements are unordered: one that fails stops no other. A command that MongoDB refuses as a whole for what
     /// one statement contains is sent again in two halves, until the one at fault is alone. At most
@@ -136,16 +166,17 @@ impl Store {
     ///
     /// # Errors
     /// An outage, also one that is reported for a statement, and a write concern that was not met.
-    pub(super) async fn update(
+    pub(super) async fn send(
         &self,
         doing: &'static str,
+        command: WriteCommand,
         collection: &str,
         statements: &[RawDocumentBuf],
     ) -> Result<Vec<Answer>, StoreError> {
         let mut answers = Vec::with_capacity(statements.len());
         let mut parts = vec![statements];
         while let Some(part) = parts.pop() {
-            match self.update_once(doing, collection, part).await {
+            match self.send_once(doing, command, collection, part).await {
                 Ok(part_answers) => answers.extend(part_answers),
                 Err(StoreError::Refused { cause, .. })
                     if cause.code().is_some_and(|code| code::FAULTS_IN_A_COMMAND.contains(&code)) =>
@@ -169,30 +200,33 @@ impl Store {
         Ok(answers)
     }
 
-    async fn update_once(
+    async fn send_once(
         &self,
         doing: &'static str,
+        command: WriteCommand,
         collection: &str,
         statements: &[RawDocumentBuf],
     ) -> Result<Vec<Answer>, StoreError> {
         if statements.is_empty() {
             return Ok(Vec::new());
         }
-        let updates: RawArrayBuf = statements.iter().map(|statement| -> &RawDocument { statement }).collect();
-        let mut command = RawDocumentBuf::new();
-        command.append(cstr!("update"), collection);
-        command.append(cstr!("updates"), updates);
-        command.append(cstr!("ordered"), false);
-        command.append(cstr!("writeConcern"), &*self.write_concern);
-        let reply = self.call(doing, self.database.run_raw_command(command)).await?;
-        read_reply(&self.hosts, doing, &reply, statements.len())
+        let list: RawArrayBuf = statements.iter().map(|statement| -> &RawDocument { statement }).collect();
+        let (name, name_of_list) = command.names();
+        let mut message = RawDocumentBuf::new();
+        message.append(name, collection);
+        message.append(name_of_list, list);
+        message.append(cstr!("ordered"), false);
+        message.append(cstr!("writeConcern"), &*self.write_concern);
+        let reply = self.call(doing, self.database.run_raw_command(message)).await?;
+        read_reply(&self.hosts, doing, command, &reply, statements.len())
     }
 }
 
-/// Reads the reply to an unordered `update` command of `statements` statements.
+/// Reads the reply to an unordered command of `statements` statements.
 fn read_reply(
     hosts: &str,
     doing: &'static str,
+    command: WriteCommand,
     reply: &Document,
     statements: usize,
 ) -> Result<Vec<Answer>, StoreError> {
@@ -201,7 +235,7 @@ fn read_reply(
         let error = error.as_document().ok_or_else(|| unreadable("its writeConcernError is no document"))?;
         return Err(refused(hosts, doing, error));
     }
-    let mut answers: Vec<Answer> = std::iter::repeat_with(|| Answer::Matched).take(statements).collect();
+    let mut answers: Vec<Answer> = std::iter::repeat_with(|| command.unsaid()).take(statements).collect();
     let mut answer_to = |element: &Document, answer: Answer| {
         let index = number(element.get("index")).and_then(|index| usize::try_from(index).ok());
         let slot = index.and_then(|index| answers.get_mut(index)).ok_or_else(|| unreadable("an index out of range"))?;
@@ -267,7 +301,15 @@ mod tests {
     use super::*;
 
     fn read(reply: &Document, statements: usize) -> Result<Vec<Answer>, StoreError> {
-        read_reply("db:27017", "a write", reply, statements)
+        read_reply("db:27017", "a write", WriteCommand::Update, reply, statements)
+    }
+
+    #[test]
+    fn an_insert_that_is_not_refused_has_inserted() {
+        let reply = doc! { "n": 1, "writeErrors": [{ "index": 0, "code": 11000, "errmsg": "E11000" }] };
+        let answers = read_reply("db:27017", "a write", WriteCommand::Insert, &reply, 2).unwrap();
+        assert!(matches!(&answers[0], Answer::Refused(error) if error.is_clash()));
+        assert_eq!(answers[1], Answer::Inserted);
     }
 
     #[test]
