@@ -333,11 +333,11 @@ mod tests {
     use crate::check::Status;
 
     fn server(info: &[(&str, &str)], config: Option<&[(&str, &str)]>) -> Server {
-        let info: String = info.iter().map(|(name, value)| format!("{name}:{value}\r\n")).collect();
+        let info: Vec<String> = info.iter().map(|(name, value)| format!("{name}:{value}")).collect();
         let config = config.map(|config| {
             config.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<HashMap<_, _>>()
         });
-        Server::new("cache:6379", &Info::of_text(&info), config.as_ref())
+        Server::new("cache:6379", &Info::of_text(&info.join("\r\n")), config.as_ref())
     }
 
     #[test]
