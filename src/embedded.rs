@@ -26,6 +26,8 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
+use crate::queue::info::Info;
+
 /// Where `make setup` puts programs, seen from the source folder.
 const SET_UP: &str = ".feedmill/bin";
 /// How long a server may take until it answers; a mongod that recovers its journal needs some of it.
@@ -417,8 +419,7 @@ impl Kind {
                     let mut connection = client.get_multiplexed_async_connection().await.ok()?;
                     // While it loads its data, INFO answers and PING does not.
                     redis::cmd("PING").query_async::<()>(&mut connection).await.ok()?;
-                    let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await.ok()?;
-                    info.lines().find_map(|line| line.strip_prefix("process_id:"))?.trim().parse().ok()
+                    Info::ask(&mut connection).await.ok()?.text("process_id")?.parse().ok()
                 }
                 Self::Mongod => {
                     // The driver would wait for the server longer than we do.

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use super::{ApiError, App};
 use crate::check::{Check, Status};
 use crate::error::chain;
+use crate::queue::QueueError;
+use crate::queue::info::Info;
 use crate::queue::inspect::{Finding, InspectOptions};
 use crate::store::StoreError;
 use crate::store::look::StoreFacts;
@@ -32,7 +34,7 @@ pub(super) struct Health {
 #[derive(Clone, Debug)]
 pub(super) struct RedisFacts {
     pub(super) address: String,
-    pub(super) info: BTreeMap<String, String>,
+    pub(super) info: Info,
     pub(super) ping: Duration,
     pub(super) checks: Vec<Check>,
 }
@@ -63,16 +65,15 @@ pub(super) async fn health(app: &App) -> Result<Health, ApiError> {
     let load = Box::pin(async {
         let redis = async {
             let redis = app.queues.import.redis();
-            let (info, ping) = redis.server_info().await.map_err(|error| chain(&error))?;
-            let checks = redis.checks().await.map_err(|error| chain(&error))?;
-            Ok(RedisFacts { address: redis.address().to_owned(), info, ping, checks })
+            let (ping, info, checks) = (redis.ping().await?, redis.info().await?, redis.checks().await?);
+            Ok::<_, QueueError>(RedisFacts { address: redis.address().to_owned(), info, ping, checks })
         };
         let mongodb = async {
             let facts = app.store.facts().await?;
             Ok::<_, StoreError>((facts, app.store.checks().await?))
         };
         let (redis, mongodb, findings) = tokio::join!(redis, mongodb, findings(app));
-        let mongodb = mongodb.map_err(|error| chain(&error));
+        let (redis, mongodb) = (redis.map_err(|error| chain(&error)), mongodb.map_err(|error| chain(&error)));
         let stopped = app.pulse.stopped(Duration::from_mins(1));
         Ok(Health { redis, mongodb, findings, stopped })
     });
@@ -106,8 +107,8 @@ impl Health {
         let redis = match &self.redis {
             Err(error) => json!({ "ok": false, "error": error }),
             Ok(facts) => {
-                let told: BTreeMap<&str, &String> =
-                    TOLD.iter().filter_map(|name| Some((*name, facts.info.get(*name)?))).collect();
+                let told: BTreeMap<&str, &str> =
+                    TOLD.iter().filter_map(|name| Some((*name, facts.info.text(name)?))).collect();
                 let ping = (facts.ping.as_secs_f64() * 10_000.0).round() / 10.0;
                 json!({ "ok": is_ok(&facts.checks), "address": facts.address, "pingMs": ping, "checks": facts.checks, "info": told })
             }

@@ -15,8 +15,8 @@ use super::table::{self, Family};
 use super::text::Text;
 use crate::error::chain;
 use crate::queue::counts::Counts;
+use crate::queue::info::Info;
 use crate::queue::orphans::Patrol;
-use crate::queue::reading::ServerReading;
 use crate::queue::{Queue, QueueError};
 
 /// How old a reading may be.
@@ -48,7 +48,7 @@ struct State {
 struct Reading {
     counts: Arc<[Counts]>,
     orphans: Arc<[u64]>,
-    server: ServerReading,
+    server: Arc<Info>,
 }
 
 impl QueueReadings {
@@ -82,14 +82,14 @@ impl QueueReadings {
         state.latest = None;
         let server = async {
             match self.inner.queues.first() {
-                Some(queue) => queue.redis().reading().await,
-                None => Ok(ServerReading::default()),
+                Some(queue) => queue.redis().info().await,
+                None => Ok(Info::default()),
             }
         };
         let counts = try_join_all(self.inner.queues.iter().map(Queue::counts));
         let orphans = try_join_all(state.patrols.iter_mut().map(Patrol::turn));
         let (counts, orphans, server) = try_join3(counts, orphans, server).await?;
-        let reading = Reading { counts: counts.into(), orphans: orphans.into(), server };
+        let reading = Reading { counts: counts.into(), orphans: orphans.into(), server: Arc::new(server) };
         state.latest = Some((Instant::now(), reading.clone()));
         Ok(reading)
     }
@@ -155,13 +155,13 @@ fn render(text: &mut Text, names: &[&str], reading: &Reading) {
         orphans.sample(&[queue], orphans_of_it);
     }
     let server = &reading.server;
-    text.family(table::REDIS_MEMORY_USED).sample(&[], server.memory_used_bytes);
-    text.family(table::REDIS_MEMORY_MAX).sample(&[], server.memory_max_bytes);
-    text.family(table::REDIS_MAY_EVICT).sample(&[], u8::from(server.may_evict));
-    text.family(table::REDIS_EVICTED).sample(&[], server.evicted_keys);
-    text.family(table::REDIS_PERSISTENCE_FAILED).sample(&[], u8::from(server.persistence_failed));
-    text.family(table::REDIS_COMMANDS).sample(&[], server.commands);
-    text.family(table::REDIS_CLIENTS).sample(&[], server.clients);
+    text.family(table::REDIS_MEMORY_USED).sample(&[], server.used_memory_bytes());
+    text.family(table::REDIS_MEMORY_MAX).sample(&[], server.maxmemory_bytes());
+    text.family(table::REDIS_MAY_EVICT).sample(&[], u8::from(server.may_evict()));
+    text.family(table::REDIS_EVICTED).sample(&[], server.evicted_keys());
+    text.family(table::REDIS_PERSISTENCE_FAILED).sample(&[], u8::from(server.last_write_failed()));
+    text.family(table::REDIS_COMMANDS).sample(&[], server.commands());
+    text.family(table::REDIS_CLIENTS).sample(&[], server.clients());
     let mut enqueued = text.family(table::ENQUEUED);
     for (queue, counts) in &queues {
         for (result, name) in [
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     fn reading<const N: usize>(counts: [Counts; N]) -> Reading {
-        Reading { counts: counts.into(), orphans: [0; N].into(), server: ServerReading::default() }
+        Reading { counts: counts.into(), orphans: [0; N].into(), server: Arc::default() }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnecti
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _};
 
 use super::QueueError;
+use super::info::Info;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,7 +64,7 @@ impl Redis {
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
         let mut first = client.get_multiplexed_async_connection_with_config(&first).await.map_err(failed)?;
-        let info: String = redis::cmd("INFO").arg("server").query_async(&mut first).await.map_err(failed)?;
+        let info = Info::ask(&mut first).await.map_err(failed)?;
         drop(first);
         let connection = client.get_connection_manager_with_config(config).await.map_err(failed)?;
         check_version(&info).map_err(|found| QueueError::Version { address: address.clone(), found })?;
@@ -102,20 +103,14 @@ impl Redis {
     }
 }
 
-/// Accepts what `INFO server` says, or returns the version that is too old.
-fn check_version(info: &str) -> Result<(), String> {
-    let field = |name: &str| {
-        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).unwrap_or_default()
-    };
-    // Valkey and its like also say which Redis they are compatible with.
-    let version = field("redis_version");
-    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-    let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if (major, minor) >= OLDEST_VERSION {
-        Ok(())
-    } else {
-        Err(if version.is_empty() { "unknown" } else { version }.to_owned())
+/// Accepts what the server says of itself, or returns the version that is too old. Valkey and its like also say which Redis
+/// they are compatible with.
+fn check_version(info: &Info) -> Result<(), String> {
+    if info.compatible_with() >= OLDEST_VERSION {
+        return Ok(());
     }
+    let version = info.text("redis_version").unwrap_or_default();
+    Err(if version.is_empty() { "unknown" } else { version }.to_owned())
 }
 
 #[cfg(test)]
@@ -125,14 +120,13 @@ mod tests {
     #[test]
     fn versions_from_6_2_are_accepted() {
         for accepted in ["6.2.14", "7.0.15", "7.2.4", "8.2.0", "10.0.0"] {
-            assert_eq!(
-                check_version(&format!("# Server\r\nredis_version:{accepted}\r\nredis_mode:standalone\r\n")),
-                Ok(())
-            );
+            let info = format!("# Server\r\nredis_version:{accepted}\r\nredis_mode:standalone\r\n");
+            assert_eq!(check_version(&Info::of_text(&info)), Ok(()));
         }
         for refused in ["5.0.6", "6.0.16"] {
-            assert_eq!(check_version(&format!("redis_version:{refused}\r\n")), Err(refused.to_owned()));
+            let info = Info::of_text(&format!("redis_version:{refused}\r\n"));
+            assert_eq!(check_version(&info), Err(refused.to_owned()));
         }
-        assert_eq!(check_version("hello"), Err("unknown".to_owned()));
+        assert_eq!(check_version(&Info::of_text("hello")), Err("unknown".to_owned()));
     }
 }

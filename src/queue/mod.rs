@@ -24,6 +24,7 @@
 pub mod connection;
 pub mod counts;
 pub mod keys;
+pub mod info;
 pub mod scripts;
 pub mod server;
 // the road of a job
@@ -37,7 +38,6 @@ pub mod dead_letter;
 pub mod promote;
 // looking
 pub mod orphans;
-pub mod reading;
 pub mod events;
 pub mod find;
 pub mod groups;
@@ -47,7 +47,6 @@ pub mod progress;
 pub mod registry;
 pub mod ended_sessions;
 pub mod noted_operations;
-pub mod server_info;
 pub mod search;
 pub mod series;
 // operating

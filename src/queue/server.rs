@@ -1,12 +1,13 @@
 //! The Redis server: what it is, and whether it is set up to keep jobs.
 //!
-//! Everything is read with `INFO`; only what it does not tell is asked of `CONFIG`, which managed servers refuse.
+//! What [`Info`] tells is read there; only what it does not tell is asked of `CONFIG`, which managed servers refuse.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::info::Info;
 use super::{QueueError, Redis};
 use crate::check::Check;
 
@@ -49,7 +50,7 @@ pub struct Server {
     pub aof_enabled: bool,
     /// When that is flushed: `always`, `everysec`, `no`; `None` when it does not say.
     pub appendfsync: Option<String>,
-    /// Whether the last write of the append-only file, or of a snapshot, failed.
+    /// Whether the last write to disk failed: of the append-only file, that file written anew, or a snapshot.
     pub last_write_failed: bool,
     /// Whether it answers `CONFIG`.
     pub shows_config: bool,
@@ -64,13 +65,8 @@ impl Redis {
     /// # Errors
     /// [`QueueError::Redis`].
     pub async fn server(&self) -> Result<Server, QueueError> {
-        let mut connection = self.connection();
-        let info: String = redis::cmd("INFO")
-            .query_async(&mut connection)
-            .await
-            .map_err(|cause| QueueError::from_redis("INFO", cause))?;
-        let fields: HashMap<&str, &str> = info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
-        let config = redis::cmd("CONFIG").arg("GET").arg("*append*").query_async(&mut connection).await;
+        let info = self.info().await?;
+        let config = redis::cmd("CONFIG").arg("GET").arg("*append*").query_async(&mut self.connection()).await;
         let config: Option<HashMap<String, String>> = match config {
             Ok(config) => Some(config),
             Err(error) if error.is_io_error() || error.is_timeout() => {
@@ -78,7 +74,18 @@ impl Redis {
             }
             Err(_) => None,
         };
-        Ok(Server::from_info(self.address(), &fields, config.as_ref()))
+        Ok(Server::new(self.address(), &info, config.as_ref()))
+    }
+
+    /// The time of one round trip.
+    ///
+    /// # Errors
+    /// [`QueueError::Redis`].
+    pub async fn ping(&self) -> Result<Duration, QueueError> {
+        let asked = Instant::now();
+        let pong = redis::cmd("PING").query_async::<String>(&mut self.connection()).await;
+        pong.map_err(|cause| QueueError::from_redis("PING", cause))?;
+        Ok(asked.elapsed())
     }
 
     /// What about the server's settings endangers jobs, one line each. Managed servers that refuse `CONFIG` get a line
@@ -123,10 +130,7 @@ impl Redis {
     async fn latency_check(&self) -> Result<Check, QueueError> {
         let mut took = Vec::with_capacity(PINGS);
         for _ in 0..PINGS {
-            let asked = Instant::now();
-            let pong = redis::cmd("PING").query_async::<String>(&mut self.connection()).await;
-            pong.map_err(|cause| QueueError::from_redis("PING", cause))?;
-            took.push(asked.elapsed());
+            took.push(self.ping().await?);
         }
         took.sort_unstable();
         let (median, slowest) = (took[PINGS / 2], took[PINGS - 1]);
@@ -172,29 +176,24 @@ impl Redis {
 }
 
 impl Server {
-    fn from_info(address: &str, fields: &HashMap<&str, &str>, config: Option<&HashMap<String, String>>) -> Self {
-        let text = |name: &str| fields.get(name).map(|value| (*value).to_owned());
-        let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
-        let is_failed = |name: &str| fields.get(name).is_some_and(|value| *value != "ok");
-        let redis_version = text("redis_version").unwrap_or_default();
-        let mut numbers = redis_version.split('.').map(|number| number.parse().unwrap_or(0));
-        let valkey = text("valkey_version");
+    fn new(address: &str, info: &Info, config: Option<&HashMap<String, String>>) -> Self {
+        let text = |name: &str| info.text(name).map(str::to_owned);
         Self {
             address: address.to_owned(),
-            product: if valkey.is_some() { "Valkey" } else { "Redis" },
+            product: info.product(),
+            version: info.version().to_owned(),
             mode: text("server_mode").or_else(|| text("redis_mode")).unwrap_or_else(|| "standalone".to_owned()),
             role: text("role").unwrap_or_else(|| "master".to_owned()),
-            uptime_seconds: number("uptime_in_seconds"),
-            used_memory_bytes: number("used_memory"),
-            maxmemory_bytes: number("maxmemory"),
-            maxmemory_policy: text("maxmemory_policy"),
-            evicted_keys: number("evicted_keys"),
-            aof_enabled: number("aof_enabled") == 1,
+            uptime_seconds: info.number("uptime_in_seconds"),
+            used_memory_bytes: info.used_memory_bytes(),
+            maxmemory_bytes: info.maxmemory_bytes(),
+            maxmemory_policy: info.maxmemory_policy().map(str::to_owned),
+            evicted_keys: info.evicted_keys(),
+            aof_enabled: info.number("aof_enabled") == 1,
             appendfsync: config.and_then(|config| config.get("appendfsync").cloned()),
-            last_write_failed: is_failed("aof_last_write_status") || is_failed("rdb_last_bgsave_status"),
+            last_write_failed: info.last_write_failed(),
             shows_config: config.is_some(),
-            compatible: (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)),
-            version: valkey.unwrap_or(redis_version),
+            compatible: info.compatible_with(),
         }
     }
 
@@ -334,11 +333,11 @@ mod tests {
     use crate::check::Status;
 
     fn server(info: &[(&str, &str)], config: Option<&[(&str, &str)]>) -> Server {
-        let fields = info.iter().copied().collect();
+        let info: Vec<String> = info.iter().map(|(name, value)| format!("{name}:{value}")).collect();
         let config = config.map(|config| {
             config.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<HashMap<_, _>>()
         });
-        Server::from_info("cache:6379", &fields, config.as_ref())
+        Server::new("cache:6379", &Info::of_text(&info.join("\r\n")), config.as_ref())
     }
 
     #[test]

@@ -8,6 +8,7 @@ use mongodb::bson::doc;
 use crate::support::{
     eventually::eventually,
     feed_server::{FeedServer, Page, small_items},
+    jobs::{rejected_calls, url_of_user_with},
     process::{Mill, PATIENCE, Running, redis_connection},
     servers::OwnRedis,
 };
@@ -73,6 +74,54 @@ async fn the_only_worker_is_killed_and_another_one_goes_on() {
     worker.kill9_while_it_holds(&queues.import).await;
     let _other = mill.worker().await;
     assert_imported_once(&mill, &queues).await;
+}
+
+/// What a worker was delivered and has not looked up yet is known to nobody but Redis.
+#[tokio::test]
+async fn a_worker_that_is_killed_between_delivery_and_look_up_leaves_every_job_to_the_next() {
+    const ITEMS: u64 = 500;
+    let (server, redis) = (FeedServer::start(), OwnRedis::start(&[]));
+    let mut mill = Mill::on_redis(&redis);
+    server.put("/a", Page::generated(small_items(ITEMS as usize, 1)));
+    mill.feed("a", &server.url("/a"), Some("a"));
+    mill.set("stream.job_import_queue.concurrency", 4);
+    mill.set("stream.job_import_queue.batch_size", 50);
+    let queues = mill.queues().await;
+    queues.import.pause().await.unwrap();
+    let mut worker = mill.worker().await;
+    mill.fetch(&["a"]).await;
+    eventually("all items wait", PATIENCE, async || {
+        let (fetch, import) = (queues.fetch.counts().await.unwrap(), queues.import.counts().await.unwrap());
+        (fetch.is_idle() && import.waiting == ITEMS).then_some(())
+    })
+    .await;
+    worker.term();
+    assert_eq!(worker.wait(PATIENCE).await.0.code(), Some(0));
+    queues.import.resume().await.unwrap();
+
+    // Redis delivers to the next one, and refuses it every look-up.
+    mill.set("redis.url", url_of_user_with(&redis, "-mget").await);
+    let mut worker = mill.worker().await;
+    eventually("it was delivered jobs and has looked up none", PATIENCE, async || {
+        (rejected_calls(&queues.import, "mget").await > 0).then_some(())
+    })
+    .await;
+    worker.kill9_while_it_holds(&queues.import).await;
+    assert!(worker.stderr().contains("jobs that were delivered could not be read"), "{}", worker.stderr());
+    assert!(queues.import.counts().await.unwrap().active > 0, "nobody gave them back");
+    assert_eq!(mill.documents().await.count_documents(doc! {}).await.unwrap(), 0);
+
+    mill.set("redis.url", redis.url());
+    let _next = mill.worker().await;
+    mill.through(&queues).await;
+    mill.assert_clean(&queues, ITEMS).await;
+    let records = mill.records().await;
+    let [record] = records.as_slice() else { panic!("{records:?}") };
+    assert_eq!([record.new, record.inserted, record.updated, record.stale, record.failed], [ITEMS, ITEMS, 0, 0, 0]);
+    let totals = queues.import.counts().await.unwrap().totals;
+    assert_eq!(totals["completed"], ITEMS, "each once: {totals:?}");
+    assert!(totals["stalled"] > 0, "{totals:?}");
+    assert_eq!((totals.get("retried"), totals.get("failed")), (None, None), "a stall is no attempt");
 }
 
 #[tokio::test]

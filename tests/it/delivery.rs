@@ -1,6 +1,9 @@
 //! From waiting to active and out again: what a read makes of an entry, and who may settle it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use feedmill::{
     job::{EntryId, Envelope, Place, Stored, Version},
@@ -467,8 +470,12 @@ async fn a_plain_entry_takes_over_jobs_in_backoff_and_dead_ones() {
     let leases: Vec<Lease> = read(&mut reader, 2).await.into_iter().map(|delivery| delivery.lease).collect();
     queue.back_off(&[back_off(leases[0].clone(), LONG)]).await.unwrap();
     queue.bury("worker", &[burial(leases[1].clone())]).await.unwrap();
-    // a version is a time in whole milliseconds, and must be later than that of the fetch
-    tokio::time::sleep(Duration::from_millis(2)).await;
+    // Its version is the time of Redis in whole milliseconds, and must be later than that of the fetch.
+    until(Duration::from_secs(5), async || {
+        let now = queue.time().await.unwrap().duration_since(UNIX_EPOCH).unwrap();
+        now.as_millis() * 1000 > u128::from(fetch.version.0)
+    })
+    .await;
     for job in ["delayed", "dead"] {
         let entry = read_plain(&queue, b"plain").await;
         let wanted = if job == "dead" { Adopted::Enqueued } else { Adopted::Changed };

@@ -15,7 +15,7 @@ use feedmill::{
     queue::{
         Queue, QueueOptions, Settled,
         claim::ClaimLimits,
-        enqueue::NewJob,
+        enqueue::{Enqueued, NewJob},
         find::State,
         limits::{Limits, Rate, SetBy},
         read::Lease,
@@ -349,6 +349,51 @@ async fn a_call_that_ends_jobs_of_many_groups_lets_in_the_next_of_each() {
     }
     work_off(&queue, 256).await;
     assert!(queue.counts().await.unwrap().is_idle());
+}
+
+#[tokio::test]
+async fn what_one_call_parks_keeps_its_order_and_knows_what_it_has_parked() {
+    let queue = queue_with(window(2)).await;
+    let in_group = |name: &str, group: &'static str| NewJob { group: Some(group), ..new_job(&id(name)) };
+    let taken = queue.keys().job(&id("taken"));
+    let () = connection(&queue).await.rpush(&taken, "a list").await.unwrap();
+    let added = queue
+        .add(
+            &[
+                in_group("a-0", "a"),
+                in_group("a-1", "a"),
+                in_group("a-2", "a"),
+                in_group("b-0", "b"),
+                in_group("a-2", "a"),
+                in_group("a-3", "a"),
+                in_group("b-1", "b"),
+                in_group("b-2", "b"),
+                in_group("taken", "a"),
+                NewJob { priority: 1, ..in_group("a-first", "a") },
+                in_group("a-4", "a"),
+                in_group("b-3", "b"),
+                in_group("a-5", "a"),
+            ],
+            PAYLOAD_MAX,
+        )
+        .await
+        .unwrap();
+    for (at, added) in added.iter().enumerate() {
+        match at {
+            4 => assert_eq!(*added, Enqueued::Duplicate),
+            8 => assert!(matches!(added, Enqueued::Refused(reason) if reason.contains("WRONGTYPE")), "{added:?}"),
+            _ => assert_eq!(*added, Enqueued::Enqueued, "{at}"),
+        }
+    }
+    let () = connection(&queue).await.del(&taken).await.unwrap();
+    assert_sound(&queue).await;
+    let order = work_off(&queue, 2).await;
+    let of_group = |group: &str| {
+        let jobs = order.iter().map(ToString::to_string).filter(|job| job.starts_with(group));
+        jobs.collect::<Vec<_>>()
+    };
+    assert_eq!(of_group("a"), ["a-0", "a-1", "a-first", "a-2", "a-3", "a-4", "a-5"]);
+    assert_eq!(of_group("b"), ["b-0", "b-1", "b-2", "b-3"]);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use redis::{AsyncCommands, aio::MultiplexedConnection, streams::StreamInfoGroups
 
 use crate::support::{
     audit::assert_sound,
-    jobs::{add, add_many, connection, done, id, queue, queue_at, queue_under, read, read_one},
+    jobs::{add, add_many, connection, done, id, queue, queue_at, queue_under, read, read_one, wait_until_blocked},
     servers::{OwnRedis, on_each_redis},
     wait::until,
 };
@@ -60,16 +60,15 @@ async fn nothing_is_delivered_once_pause_has_returned(url: &str) {
     assert_sound(&queue).await;
 }
 
-async fn resume_wakes_a_blocked_reader_at_once(url: &str) {
-    let queue = queue_at(url).await;
+async fn resume_wakes_a_blocked_reader_at_once_on(program: &str) {
+    let server = OwnRedis::start_named(program, &[]);
+    let queue = queue_at(&server.url()).await;
     queue.pause().await.unwrap();
     let ids = add_many(&queue, "job", 3).await;
     let mut reader = queue.reader("worker");
     assert!(reader.read(10, None).await.unwrap().entries.is_empty());
     let reading = tokio::spawn(async move { (read_blocking(&mut reader).await, Instant::now()) });
-    // blocked or about to: either way it must be woken
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(!reading.is_finished());
+    wait_until_blocked(&server).await;
     let resumed_at = Instant::now();
     queue.resume().await.unwrap();
     let (delivered, at) = reading.await.unwrap();
@@ -115,8 +114,22 @@ async fn what_was_delivered_before_a_pause_runs_to_its_end(url: &str) {
 
 on_each_redis! {
     nothing_is_delivered_once_pause_has_returned,
-    resume_wakes_a_blocked_reader_at_once,
     what_was_delivered_before_a_pause_runs_to_its_end,
+}
+
+#[tokio::test]
+async fn resume_wakes_a_blocked_reader_at_once_on_redis_7() {
+    resume_wakes_a_blocked_reader_at_once_on("redis-server").await;
+}
+
+#[tokio::test]
+async fn resume_wakes_a_blocked_reader_at_once_on_redis_6_2() {
+    resume_wakes_a_blocked_reader_at_once_on("redis-server-6.2").await;
+}
+
+#[tokio::test]
+async fn resume_wakes_a_blocked_reader_at_once_on_valkey() {
+    resume_wakes_a_blocked_reader_at_once_on("valkey-server").await;
 }
 
 async fn pause_survives_a_restart_of(program: &str) {

@@ -9,6 +9,7 @@ use feedmill::{
     job::{EntryId, Keep, Place},
     queue::{
         GROUP, Queue, Settled,
+        claim::ClaimLimits,
         consumers::Consumer,
         enqueue::NewJob,
         inspect::{FindingKind, GuardRestored, InspectOptions, Inspection, OrphanRestored},
@@ -30,6 +31,10 @@ use crate::support::{
     servers::{OwnRedis, on_each_redis},
     terminal::Terminal,
 };
+
+/// Of a sweep that claims whatever is pending.
+const AT_ONCE: ClaimLimits =
+    ClaimLimits { lock_duration: Duration::ZERO, stalled_interval: Duration::from_millis(1), max_stalled_count: 9 };
 
 /// Everything that stands under the prefix of a queue, byte for byte.
 async fn dump(queue: &Queue) -> BTreeMap<String, Vec<u8>> {
@@ -65,12 +70,13 @@ struct Stage {
     mill: Mill,
     queue: Queue,
     redis: MultiplexedConnection,
+    worker: Consumer,
 }
 
 impl Stage {
     async fn new() -> Self {
         let stage = Self::without_worker(Mill::new()).await;
-        stage.queue.heartbeat(&Consumer::of_this_process(), 0).await.unwrap();
+        stage.queue.heartbeat(&stage.worker, 0).await.unwrap();
         stage
     }
 
@@ -78,7 +84,7 @@ impl Stage {
         let queue = mill.queues().await.import;
         add(&queue, "waits").await;
         let redis = connection(&queue).await;
-        Self { mill, queue, redis }
+        Self { mill, queue, redis, worker: Consumer::of_this_process() }
     }
 
     async fn run<T: redis::FromRedisValue>(&mut self, command: &[&str]) -> T {
@@ -126,6 +132,25 @@ impl Stage {
             assert_eq!((repairs.len(), &repairs[0]["kind"]), (1, &Value::from(kind)), "{json:#}");
             assert_sound(&self.queue).await;
         }
+    }
+}
+
+impl Stage {
+    /// As [`Self::is_named`] for what is no anomaly: checks that `xinfo` names this one thing and its fix, exits with 0 and writes nothing, with `--fix` neither.
+    async fn is_worth_knowing(&self, kind: &str, verdict: &str, fix: &str) {
+        let before = dump(&self.queue).await;
+        for flags in [&[][..], &["--fix"]] {
+            let (ran, json) = self.xinfo(flags).await;
+            assert_eq!(ran.status.code(), Some(0), "{kind}: {}", ran.stdout);
+            let findings = json["queues"][0]["findings"].as_array().unwrap();
+            let [found] = findings.as_slice() else { panic!("{kind}: {findings:#?}") };
+            assert_eq!((&found["kind"], &found["status"]), (&kind.into(), &"warning".into()));
+            assert!(found["verdict"].as_str().unwrap().contains(verdict), "{found:#}");
+            assert_eq!((&found["fix"], &found["repairable"]), (&fix.into(), &false.into()));
+        }
+        let printed = squeezed(&self.mill.run(&["xinfo", self.queue.name(), "--deep"]).await.stdout);
+        assert!(printed.contains(fix), "{fix}: {printed}");
+        assert_eq!(changed(&self.queue, &before, &dump(&self.queue).await), BTreeSet::new(), "{kind}: it only looks");
     }
 }
 
@@ -256,14 +281,57 @@ async fn groups_that_are_counted_wrong_or_forgotten_are_named_and_mended() {
 }
 
 #[tokio::test]
-async fn a_pause_and_dead_letters_are_worth_knowing_and_no_anomaly() {
+async fn entries_that_nobody_claims_although_a_worker_is_alive_are_named_until_one_sweeps() {
+    let mut stage = Stage::new().await;
+    // The worker that has it does not renew its lease any more, and nobody claims what it has.
+    let worker = stage.worker.name.clone();
+    let entry = read_one(&stage.queue, &worker).await.lease.entry.to_string();
+    let stream = stage.queue.keys().stream().to_owned();
+    let ten_minutes = "600000";
+    let claim = ["XCLAIM", &stream, GROUP, &worker, "0", &entry, "IDLE", ten_minutes, "JUSTID"];
+    let _: Vec<String> = stage.run(&claim).await;
+    let verdict = "1 is idle for up to 10 min, beyond lease and sweep: no worker sweeps";
+    stage.is_named("overdue-claim", verdict, "feedmill worker", &[]).await;
+    stage.queue.pause().await.unwrap();
+    let verdict = "the queue is paused, and nothing is claimed meanwhile";
+    stage.is_named("overdue-claim", verdict, "feedmill queue resume --queue job_import_queue", &[]).await;
+    stage.queue.resume().await.unwrap();
+    assert_eq!(stage.queue.sweeper("another", AT_ONCE).sweep().await.unwrap().waiting, 1);
+    assert_eq!(stage.xinfo(&[]).await.0.status.code(), Some(0), "that mended it");
+    assert_sound(&stage.queue).await;
+}
+
+#[tokio::test]
+async fn an_active_job_whose_guard_is_gone_is_worth_knowing_until_it_is_a_dead_letter() {
+    let mut stage = Stage::new().await;
+    read_one(&stage.queue, &stage.worker.name).await;
+    let guard = format!("{}waits", stage.queue.keys().job_prefix());
+    let _: u64 = stage.run(&["DEL", &guard]).await;
+    stage.is_worth_knowing("payload-lost", "1 active job has no guard any more", "feedmill doctor").await;
+    stage.queue.sweeper("another", AT_ONCE).sweep().await.unwrap();
+    let letters = stage.queue.dead_letters(None, 9).await.unwrap();
+    let letters: Vec<_> = letters.iter().map(|letter| (letter.id.clone(), letter.reason.as_str())).collect();
+    assert_eq!(letters, [(Some(id("waits")), "payload lost")]);
+    let found = inspect(&stage.queue).await;
+    assert!(found.finding(FindingKind::PayloadLost).is_none(), "{found:#?}");
+    assert_sound(&stage.queue).await;
+}
+
+#[tokio::test]
+async fn a_pause_is_worth_knowing_and_no_anomaly() {
     let stage = Stage::without_worker(Mill::new()).await;
     stage.queue.pause().await.unwrap();
-    let (ran, json) = stage.xinfo(&[]).await;
-    assert_eq!(ran.status.code(), Some(0), "{json:#}");
-    let found = &json["queues"][0]["findings"][0];
-    assert_eq!((&found["kind"], &found["status"]), (&"paused".into(), &"warning".into()));
-    assert_eq!(found["fix"], "feedmill queue resume --queue job_import_queue");
+    let fix = "feedmill queue resume --queue job_import_queue";
+    stage.is_worth_knowing("paused", "the queue is paused, and 1 job waits", fix).await;
+}
+
+#[tokio::test]
+async fn dead_letters_are_worth_knowing_and_no_anomaly() {
+    let stage = Stage::new().await;
+    let delivery = read_one(&stage.queue, "worker").await;
+    bury(&stage.queue, delivery, "it cannot be done").await;
+    let fix = "feedmill queue list --state failed --desc --queue job_import_queue";
+    stage.is_worth_knowing("dead-letters", "1 job was given up; most often: it cannot be done", fix).await;
 }
 
 // ── what it prints ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,8 +1,5 @@
 //! What a server and this process say they have taken so far.
 
-use std::collections::HashMap;
-
-use anyhow::Context as _;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::queue::Redis;
@@ -10,7 +7,7 @@ use crate::queue::Redis;
 /// What was taken up to one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taken {
-    /// CPU of the server's main thread, which carries out the commands, in microseconds.
+    /// CPU of the server for commands, in microseconds.
     redis_cpu_us: f64,
     /// CPU of this process, in microseconds.
     client_cpu_us: f64,
@@ -20,20 +17,12 @@ pub(super) struct Taken {
 
 impl Taken {
     pub(super) async fn now(redis: &Redis) -> anyhow::Result<Self> {
-        let ask = async || redis::cmd("INFO").arg("everything").query_async::<String>(&mut redis.connection()).await;
-        let info = ask().await.context("Redis does not answer INFO")?;
-        let fields: HashMap<&str, &str> = info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
-        let number = |name: &str| fields.get(name).and_then(|value| value.parse::<f64>().ok());
-        // Servers on other systems than Linux know only the whole process, with the threads that write and free.
-        let seconds = |kind: &str| {
-            number(&format!("used_cpu_{kind}_main_thread")).or_else(|| number(&format!("used_cpu_{kind}")))
-        };
-        let memory = number("used_memory").context("INFO does not say used_memory")?;
-        let passing = ["mem_clients_normal", "mem_aof_buffer"].into_iter().filter_map(number).sum::<f64>();
+        let info = redis.info().await?;
+        anyhow::ensure!(info.used_memory_bytes() > 0, "INFO does not say used_memory");
         Ok(Self {
-            redis_cpu_us: (seconds("user").unwrap_or(0.0) + seconds("sys").unwrap_or(0.0)) * 1e6,
+            redis_cpu_us: info.command_cpu().as_secs_f64() * 1e6,
             client_cpu_us: client_cpu_us(),
-            data_bytes: memory - passing,
+            data_bytes: info.data_bytes() as f64,
         })
     }
 

@@ -45,7 +45,7 @@ pub(super) async fn show(page: Page) -> Result<Response, ApiError> {
                             dt { "Address" } dd { (facts.address) }
                             dt { "Round trip" } dd { (format!("{:.1} ms", facts.ping.as_secs_f64() * 1000.0)) }
                             @for name in health_facts::TOLD {
-                                @if let Some(value) = facts.info.get(name) { @let (name, value) = in_words(name, value); dt { (name) } dd { (value) } }
+                                @if let Some(value) = facts.info.text(name) { @let (name, value) = in_words(name, value); dt { (name) } dd { (value) } }
                             }
                         }
                     }

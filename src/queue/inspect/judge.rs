@@ -475,9 +475,9 @@ impl Judge<'_> {
                 FindingKind::PayloadLost,
                 n,
                 format!(
-                    "{} active {} no guard any more (evicted, or deleted by hand): whoever reads it next makes a dead \
-                     letter of it",
-                    counted(n, "job"),
+                    "{} {} no guard any more (evicted, or deleted by hand): whoever reads it next makes a dead letter of \
+                     it",
+                    counted(n, "active job"),
                     if n == 1 { "has" } else { "have" }
                 ),
                 "feedmill doctor",

@@ -20,7 +20,7 @@ mod finding;
 mod judge;
 mod observe;
 mod repair;
-mod walks;
+pub(super) mod walks;
 mod words;
 
 use std::time::Duration;

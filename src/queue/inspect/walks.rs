@@ -48,25 +48,39 @@ pub(in super::super) struct Miscounted {
     pub(super) fence: String,
 }
 
+/// Behind which the first page begins.
+pub(in super::super) const BEGINNING: &str = "-";
+
 /// A page as the script answers it.
-struct Page {
+pub(in super::super) struct Page {
     looked: u64,
-    /// Where the next one begins; `None`: there is none.
-    next: Option<String>,
-    orphans: Vec<EntryId>,
+    /// Behind which the next one begins; `None`: there is none.
+    pub(in super::super) next: Option<String>,
+    /// Pending for nobody.
+    pub(in super::super) orphans: Vec<EntryId>,
+    /// Pending, and without a guard.
     lost: Vec<JobId>,
+}
+
+/// What is looked for among delivered entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum LookFor {
+    /// Entries that are pending for nobody.
+    Orphans,
+    /// Those, and pending ones without a guard: one command more for each entry.
+    OrphansAndLost,
 }
 
 impl Queue {
     pub(super) async fn walk_delivered(&self, options: &InspectOptions) -> Result<Delivered, QueueError> {
         let mut walked = Delivered::default();
         for lane in [Place::Stream, Place::Prioritized] {
-            let mut cursor = Some("-".to_owned());
+            let mut cursor = Some(BEGINNING.to_owned());
             while let Some(behind) = cursor.take() {
                 if walked.looked as usize >= options.entries_max {
                     return Ok(walked);
                 }
-                let page = self.look_at_delivered(lane, &behind).await?;
+                let page = self.look_at_delivered(lane, &behind, LookFor::OrphansAndLost).await?;
                 walked.looked += page.looked;
                 walked.orphans.extend(page.orphans.into_iter().map(|entry| (lane, entry)));
                 walked.lost.extend(page.lost);
@@ -77,9 +91,16 @@ impl Queue {
         Ok(walked)
     }
 
-    async fn look_at_delivered(&self, lane: Place, behind: &str) -> Result<Page, QueueError> {
+    /// One page of what was delivered in a lane; the next one begins behind [`Page::next`].
+    pub(in super::super) async fn look_at_delivered(
+        &self,
+        lane: Place,
+        behind: &str,
+        look_for: LookFor,
+    ) -> Result<Page, QueueError> {
         let mut call = self.moving(&scripts::LOOK_AT_DELIVERED, NO_KEYS);
         call.arg(&[lane as u8][..]).arg(behind).arg(ENTRIES_PER_CALL);
+        call.arg(if look_for == LookFor::OrphansAndLost { "g" } else { "" });
         let (script, elements) = call.run(&mut self.connection()).await?.array()?;
         let unexpected = |detail: String| QueueError::Reply { script: script.name, detail };
         if elements.len() < 2 || elements.len() % 3 != 2 {

@@ -16,10 +16,44 @@
 local keep_default, count_default, age_default = ARGV[OWN_ARGS], tonumber(ARGV[OWN_ARGS + 1]), tonumber(ARGV[OWN_ARGS + 2])
 local FIRST_ARG, ARGS, ENDING_AT = OWN_ARGS + 3, 2, HEAD_LAST + 2
 local ID_AT = #JOB + 1
+local VERSION_LAST = 21 -- where the version ends in a head
+local PACKED = 0x90 -- an ending that begins with this, or more, is MessagePack
 local TRIMMED_MAX = 256
 
 local statuses, gone, healed, changes = {}, {}, {}, {}
 local n_done, n_kept, count_kept, age_kept = 0, 0, count_default, age_default
+
+-- Whether a job is as its worker read it, has never failed, and says nothing of its ending but what its import counts.
+local function is_as_read(head, told)
+  return head and string.sub(head, 1, VERSION_LAST) == string.sub(told, 1, VERSION_LAST)
+    and (string.byte(told, ENDING_AT) or 0) < PACKED
+end
+
+-- What stands behind the version in a head, and where its import counts: the jobs of a source have the same.
+local known_rest, known_group, known_counts
+local function know(rest)
+  local import = string.sub(rest, 1, #NO_IMPORT)
+  local _, group = extras(string.rep('\0', VERSION_LAST) .. rest)
+  known_rest, known_group, known_counts = rest, group, nil
+  if import ~= NO_IMPORT then
+    known_counts = changes[import] or {}
+    changes[import] = known_counts
+  end
+end
+
+-- Makes room in the group of such a job, and counts it for its import.
+local function leave_as_read(head, told)
+  local rest, tally = string.sub(head, VERSION_LAST + 1), string.sub(told, ENDING_AT)
+  if rest ~= known_rest then
+    know(rest)
+  end
+  give_up_room(known_group)
+  if known_counts then
+    known_counts.open = (known_counts.open or 0) - 1
+    if tally ~= '' then known_counts[tally] = (known_counts[tally] or 0) + 1 end
+  end
+end
+
 local met = {} -- a job that was delivered twice (the group was created anew) counts once
 local plain_goes = keep_default ~= 'keep' and not ALL_EVENTS
 local at = FIRST_ARG
@@ -30,12 +64,15 @@ for i = OWN_KEYS, #KEYS do
   if met[key] then
     head = false
   end
-  if plain_goes and head == told then -- most jobs: there is nothing to be taken from their heads
+  if plain_goes and (head == told or is_as_read(head, told)) then -- most jobs
     met[key] = true
     status = 'D'
     n_done = n_done + 1
     leave_lane(string.sub(told, 1, 1), entry)
     gone[#gone + 1] = key
+    if head ~= told then -- else there is no more in its head
+      leave_as_read(head, told)
+    end
   elseif holds(head, string.sub(told, 1, 11)) then
     met[key] = true
     local attempts, version, import = string.byte(head, 12), string.sub(head, 14, 21), string.sub(head, 22, 29)
@@ -49,7 +86,7 @@ for i = OWN_KEYS, #KEYS do
       n_done = n_done + 1
       leave_group(head)
       local keep, tally, result = keep_default, string.sub(told, ENDING_AT), nil
-      if tally ~= '' and string.byte(tally) >= 0x90 then
+      if tally ~= '' and string.byte(tally) >= PACKED then
         local said = cmsgpack.unpack(tally)
         tally, result = said[1], said[5]
         if said[2] then

@@ -137,12 +137,43 @@ local function rest_of_head(attempts, version)
 end
 local NEW_REST = rest_of_head(0, default_version)
 
--- Most jobs are nowhere yet, and go to the stream: one command finds that out and writes the whole value, and one adds the
--- entry. Returns whether that was so; else nothing was done. A call that dies between the two leaves a guard without a job.
+-- Jobs whose guards say that they are parked, and which are not yet: scores and ids, as ZADD takes them. One command for many
+-- costs half of one for each. Whatever looks at where a job stands comes behind `park_all`.
+local parking, parking_group = {}, nil
+local function park_all()
+  if #parking > 0 then
+    redis.call('ZADD', PARKED .. parking_group, unpack(parking))
+    parked_changed[parking_group] = true
+    n_parked = n_parked + #parking / 2
+    parking = {}
+  end
+end
+
+-- What a value begins with, of a new job that is parked.
+local NEW_PARKED = 'g' .. NO_ENTRY .. NEW_REST
+
+-- Most jobs are nowhere yet, and go to the stream, or are parked: one command finds that out and writes the whole value, and one
+-- adds the entry. Returns whether that was so; else nothing was done. A call that dies between the two leaves a guard without
+-- a job.
 local function enqueue_plainly(key, id, value)
-  local ref, entry = next_entry(K.stream)
   local priority, group = extras_of(value)
-  if not ref or priority > 0 or not has_room(group) or redis.call('SETNX', key, 's' .. ref .. NEW_REST .. value) == 0 then
+  if priority > 0 then
+    return false
+  elseif not has_room(group) then
+    if redis.call('SETNX', key, NEW_PARKED .. value) == 0 then
+      return false
+    end
+    if group ~= parking_group then
+      park_all()
+      parking_group = group
+    end
+    arrival = arrival + 1
+    parking[#parking + 1] = whole(arrival)
+    parking[#parking + 1] = id
+    return true
+  end
+  local ref, entry = next_entry(K.stream)
+  if not ref or redis.call('SETNX', key, 's' .. ref .. NEW_REST .. value) == 0 then
     return false
   end
   add_next_entry(K.stream, entry, id)
@@ -169,6 +200,7 @@ for i = FIRST_KEY, #KEYS do
   if is_placed then
     status = 'E'
   else
+    park_all()
     head, err = read_head(key)
     status = judge(head, err, id, version, unversioned)
     if err then
@@ -250,6 +282,7 @@ end
 if known_version ~= '' and #records > 0 then
   redis.call('APPEND', seen, table.concat(records))
 end
+park_all()
 drop_left()
 apply_groups()
 wake_readers()

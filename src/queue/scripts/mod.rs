@@ -73,7 +73,6 @@ scripts! {
     SET_LIMITS = ["head", "gate"] "set_limits";
     HOLD_UP_GROUP = ["head", "queue", "gate", "placing"] "hold_up_group";
     COUNTS = ["head", "queue", "gate"] "counts";
-    COUNT_ORPHANS = ["head", "gate"] "count_orphans";
     FIND = ["head", "queue", "placing"] "find";
     LIST = ["head", "queue", "brief"] "list";
     LOOK_AT_DELIVERED = ["head", "queue", "gate", "placing"] "look_at_delivered";

@@ -140,6 +140,7 @@ end
 local members, members_before, n_left = {}, {}, {} -- by group: its jobs that are not parked; what they were; how many left
 local n_parked = 0 -- parked by this call, less those that came out
 local parked_changed = {} -- groups of which jobs were parked or came out
+local MINUS = string.byte('-')
 local UNPARKED_MAX = 256 -- in one call, beyond one for each job that left
 
 local function n_members(group)
@@ -205,13 +206,16 @@ local function put_back(key, id, head, attempts)
   if ALL_EVENTS then event('waiting', id, 'prev', 'active') end
 end
 
--- Notes that a job gave up its room in its group.
-local function leave_group(head)
-  local _, group = extras(head)
+-- Notes that a job gave up its room in a group, if it is one.
+local function give_up_room(group)
   if group ~= '' then
     members[group] = n_members(group) - 1
     n_left[group] = (n_left[group] or 0) + 1
   end
+end
+local function leave_group(head)
+  local _, group = extras(head)
+  give_up_room(group)
 end
 
 -- Brings up to `n` parked jobs of a group to where they wait for a worker. Returns how many.
@@ -225,16 +229,19 @@ local function unpark(group, n)
     n_popped = n_popped + #ids / 2
     parked_changed[group] = true
     for i = 1, #ids, 2 do
-      local key = JOB .. ids[i]
-      local head, err = read_head(key)
+      local key, score = JOB .. ids[i], ids[i + 1]
+      local place = redis.pcall('GETRANGE', key, '0', '0')
       n_parked = n_parked - 1
-      if not head then
-        bury_lost(ids[i], err)
-      elseif string.sub(head, 1, 1) == 'g' then -- else it stands elsewhere and this is a leftover
-        redis.call('SETRANGE', key, '0', wait(ids[i], (extras(head))))
+      if place == 'g' then
+        local priority = string.byte(score) == MINUS and extras(read_head(key) or '') or 0
+        redis.call('SETRANGE', key, '0', wait(ids[i], priority))
         members[group] = n_members(group) + 1
         n_unparked = n_unparked + 1
-      end
+      elseif type(place) == 'table' then
+        bury_lost(ids[i], place.err)
+      elseif place == '' then
+        bury_lost(ids[i])
+      end -- else it stands elsewhere and this is a leftover
     end
   end
   if n_unparked == 0 and n > 0 and n_members(group) <= 0 then -- so many were lost that promote.lua must go on

@@ -254,6 +254,25 @@ pub(crate) async fn calls(queue: &Queue) -> HashMap<String, i64> {
     stats.lines().filter_map(call).collect()
 }
 
+/// How often Redis refused this command to a user that may not send it.
+pub(crate) async fn rejected_calls(queue: &Queue, command: &str) -> u64 {
+    let mut info = redis::cmd("INFO");
+    let text: String = info.arg("commandstats").query_async(&mut connection(queue).await).await.unwrap();
+    let line = text.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:")));
+    let calls = line.and_then(|line| line.split("rejected_calls=").nth(1)?.split(',').next());
+    calls.map_or(0, |calls| calls.parse().unwrap())
+}
+
+/// Lets the user `worker` do everything, but for this rule (`-mget`: all but that), and returns the address with it.
+pub(crate) async fn url_of_user_with(server: &OwnRedis, rule: &str) -> String {
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let mut acl = redis::cmd("ACL");
+    acl.arg(&["SETUSER", "worker", "on", ">secret", "~*", "+@all", rule]);
+    acl.query_async::<()>(&mut redis).await.unwrap();
+    server.url().replace("redis://", "redis://worker:secret@")
+}
+
 /// Waits until the one reader of a server of its own blocks.
 pub(crate) async fn wait_until_blocked(server: &OwnRedis) {
     let client = redis::Client::open(server.url()).unwrap();
