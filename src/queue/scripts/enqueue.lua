@@ -152,39 +152,63 @@ end
 -- What a value begins with, of a new job that is parked.
 local NEW_PARKED = 'g' .. NO_ENTRY .. NEW_REST
 
--- Most jobs are nowhere yet, and go to the stream, or are parked: one command finds that out and writes the whole value, and one
--- adds the entry. Returns whether that was so; else nothing was done. A call that dies between the two leaves a guard without
--- a job.
+-- Most jobs are nowhere yet, have no priority, and go to the stream, or are parked: one command finds that out and writes the
+-- whole value, and one adds the entry. Returns whether that was so; else nothing was done. A call that dies between the two
+-- leaves a guard without a job.
+local call, format, pack = redis.call, string.format, struct.pack -- what is called for each job is looked up once
 local function enqueue_plainly(key, id, value)
-  local priority, group = extras_of(value)
-  if priority > 0 then
-    return false
-  elseif not has_room(group) then
-    if redis.call('SETNX', key, NEW_PARKED .. value) == 0 then
+  local group = ''
+  if string.byte(value) > 0 then
+    local priority
+    priority, group = extras_of(value)
+    if priority > 0 then
       return false
+    elseif not has_room(group) then
+      if call('SETNX', key, NEW_PARKED .. value) == 0 then
+        return false
+      end
+      if group ~= parking_group then
+        park_all()
+        parking_group = group
+      end
+      arrival = arrival + 1
+      parking[#parking + 1] = whole(arrival)
+      parking[#parking + 1] = id
+      return true
     end
-    if group ~= parking_group then
-      park_all()
-      parking_group = group
-    end
-    arrival = arrival + 1
-    parking[#parking + 1] = whole(arrival)
-    parking[#parking + 1] = id
-    return true
   end
-  local ref, entry = next_entry(K.stream)
-  if not ref or redis.call('SETNX', key, 's' .. ref .. NEW_REST .. value) == 0 then
+  -- As `next_entry` and `add_next_entry` do it, in one go.
+  local seq = added_seq[K.stream]
+  if not seq or seq >= SEQ_LAST then
     return false
   end
-  add_next_entry(K.stream, entry, id)
+  seq = seq + 1
+  if call('SETNX', key, 's' .. added_ms_bytes[K.stream] .. pack('>I4', seq) .. NEW_REST .. value) == 0 then
+    return false
+  end
+  call('XADD', K.stream, format('%s-%d', added_ms[K.stream], seq), 'id', id)
+  added_seq[K.stream] = seq
   join(group)
   return true
 end
 
+-- Counts a job that is in.
+local function note_enqueued(id, options)
+  n_enqueued = n_enqueued + 1
+  if ALL_EVENTS then
+    event('added', id, 'name', options[4] or '')
+    if options[1] > 0 then
+      event('delayed', id, 'delay', whole(math.ceil(clock / 1000) + options[1]))
+    else
+      event('waiting', id)
+    end
+  end
+end
+
 local delays = false
-for i = FIRST_KEY, #KEYS do
-  local key, at = KEYS[i], FIRST_ARG + (i - FIRST_KEY) * ARGS
-  local id, value, said = string.sub(key, ID_AT), ARGV[at], ARGV[at + 1]
+
+-- Takes in a job of any other kind. Returns its letter.
+local function take_in(key, id, value, said)
   local version, options, unversioned = default_version, NO_OPTIONS, not is_item
   if not is_item and said ~= '' then
     local options_at = 2
@@ -195,38 +219,29 @@ for i = FIRST_KEY, #KEYS do
       options = cmsgpack.unpack(string.sub(said, options_at))
     end
   end
-  local status, head, err
-  local is_placed = (is_item or said == '') and enqueue_plainly(key, id, value)
-  if is_placed then
-    status = 'E'
-  else
-    park_all()
-    head, err = read_head(key)
-    status = judge(head, err, id, version, unversioned)
-    if err then
-      notes[#notes + 1] = err
-    end
+  park_all()
+  local head, err = read_head(key)
+  local status = judge(head, err, id, version, unversioned)
+  if err then
+    notes[#notes + 1] = err
   end
 
   local owner = options[3] and (status == 'E' or status == 'T') and deduplicate(id, version, value, options[3])
   if owner then
-    status = 'P'
     notes[#notes + 1] = owner
     n_deduplicated = n_deduplicated + 1
     if ALL_EVENTS then event('deduplicated', owner, 'deduplicationId', options[3][1], 'deduplicatedJobId', id) end
+    return 'P'
   elseif status == 'E' or status == 'T' then
     if head then
       redis.call('HDEL', K.failures, id)
       redis.call('UNLINK', LOG .. id)
       if status == 'T' then
         take_out(id, head)
-        status = 'E'
       end
     end
     local front
-    if is_placed then
-      front = nil
-    elseif options[1] > 0 then
+    if options[1] > 0 then
       if not delays then
         delays = true
         note_earliest_due()
@@ -238,18 +253,9 @@ for i = FIRST_KEY, #KEYS do
       arrival = arrival + 1
       front = enter(id, priority, group, arrival)
     end
-    if front then
-      redis.call('SET', key, front .. rest_of_head(options[2], version) .. value)
-    end
-    n_enqueued = n_enqueued + 1
-    if ALL_EVENTS then
-      event('added', id, 'name', options[4] or '')
-      if options[1] > 0 then
-        event('delayed', id, 'delay', whole(math.ceil(clock / 1000) + options[1]))
-      else
-        event('waiting', id)
-      end
-    end
+    redis.call('SET', key, front .. rest_of_head(options[2], version) .. value)
+    note_enqueued(id, options)
+    return 'E'
   elseif status == 'C' then
     local front, extra_kept = string.sub(head, 1, 11), string.sub(head, HEAD_LAST + 1)
     local envelope = string.sub(value, 2 + string.byte(value))
@@ -263,13 +269,24 @@ for i = FIRST_KEY, #KEYS do
     redis.call('SET', key, front .. UNTRIED .. string.sub(head, 13, 13) .. version .. import .. extra_kept .. envelope)
     supersede(head)
     n_changed = n_changed + 1
-  elseif status == 'D' and ALL_EVENTS then
-    event('duplicated', id)
-  end
-
-  if status == 'D' then
+  elseif status == 'D' then
     n_duplicate = n_duplicate + 1
-  elseif is_item and (status == 'E' or status == 'C') then
+    if ALL_EVENTS then event('duplicated', id) end
+  end
+  return status
+end
+
+local at = FIRST_ARG
+for i = FIRST_KEY, #KEYS do
+  local key, value, said = KEYS[i], ARGV[at], ARGV[at + 1]
+  local id, status = string.sub(key, ID_AT), 'E'
+  at = at + ARGS
+  if (is_item or said == '') and enqueue_plainly(key, id, value) then
+    note_enqueued(id, NO_OPTIONS)
+  else
+    status = take_in(key, id, value, said)
+  end
+  if is_item and (status == 'E' or status == 'C') then
     if status == 'E' and string.byte(said) ~= CHANGED then
       n_new = n_new + 1
     end

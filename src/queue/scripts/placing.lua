@@ -26,7 +26,7 @@ local SEQ_LAST = 4294967295 -- that a head can hold
 local function next_entry(stream)
   local seq = added_seq[stream]
   if seq and seq < SEQ_LAST then
-    return added_ms_bytes[stream] .. struct.pack('>I4', seq + 1), added_ms[stream] .. '-' .. seq + 1
+    return added_ms_bytes[stream] .. struct.pack('>I4', seq + 1), string.format('%s-%d', added_ms[stream], seq + 1)
   end
 end
 
