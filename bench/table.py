@@ -1,6 +1,11 @@
-"""Makes one table of the JSON lines of several systems (`feedmill bench --json`, bench/bullmq.mjs), read from stdin."""
+"""Makes one table of the JSON lines of several systems (`feedmill bench --json`, bench/bullmq.mjs), read from stdin.
+
+The systems may have been measured several times in turns: then a value is a median, and a ratio that of the ratios of each
+round, since the speed of a machine varies from minute to minute.
+"""
 
 import json
+import statistics
 import sys
 
 TITLES = {"feedmill": "feedmill", "bare": "bare", "bullmq": "BullMQ"}
@@ -21,27 +26,39 @@ ROWS = [
 
 
 def read(lines):
-    """system → phase → what it found; of several concurrencies the last."""
+    """system → rounds → phase → what it found; of several concurrencies the last."""
     found = {}
     for line in lines:
         if line.strip():
             phase = json.loads(line)
-            found.setdefault(phase["system"], {})[phase["phase"]] = phase
+            rounds = found.setdefault(phase["system"], [{}])
+            if phase["phase"] != "process" and phase["phase"] in rounds[-1]:
+                rounds.append({})
+            rounds[-1][phase["phase"]] = phase
     return found
 
 
-def value(phases, phase, field):
-    """What a system has of a field; the sum of adding and processing without a phase. None where it is missing."""
-    parts = [phases.get(name, {}).get(field) for name in ([phase] if phase else ["add", "process"])]
-    return None if None in parts else sum(parts)
+def values(rounds, phase, field):
+    """What a system has of a field, by round; the sum of adding and processing without a phase. None where it is missing."""
+
+    def value(phases):
+        parts = [phases.get(name, {}).get(field) for name in ([phase] if phase else ["add", "process"])]
+        return None if None in parts else sum(parts)
+
+    return [value(phases) for phases in rounds]
 
 
-def shown(number, places):
-    return "-" if number is None else f"{number:,.{places}f}"
+def shown(numbers, places):
+    return "-" if None in numbers else f"{statistics.median(numbers):,.{places}f}"
 
 
 def ratio(ours, theirs):
-    return "-" if not ours or not theirs else f"{ours / theirs:.2f}"
+    pairs = list(zip(ours, theirs))
+    if not all(our and their for our, their in pairs):
+        return "-"
+    ratios = [our / their for our, their in pairs]
+    text = f"{statistics.median(ratios):.2f}"
+    return text if len(ratios) == 1 else f"{text} ({min(ratios):.2f}-{max(ratios):.2f})"
 
 
 def main():
@@ -50,12 +67,12 @@ def main():
     others = [system for system in systems if system != "feedmill"]
     table = [[""] + [TITLES[system] for system in systems] + [f"ours/{TITLES[other]}" for other in others]]
     for name, phase, field, places in ROWS:
-        values = {system: value(found[system], phase, field) for system in systems}
-        ours = values.get("feedmill")
+        by_system = {system: values(found[system], phase, field) for system in systems}
+        ours = by_system.get("feedmill", [None])
         table.append(
             [name]
-            + [shown(values[system], places) for system in systems]
-            + [ratio(ours, values[other]) for other in others]
+            + [shown(by_system[system], places) for system in systems]
+            + [ratio(ours, by_system[other]) for other in others]
         )
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     for row in table:

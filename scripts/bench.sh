@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Measures the queue beside the bare commands and BullMQ on one private Redis, and prints one table; then how fast the
-# queue is worked on with few and with many jobs waiting, each on a Redis of its own, in turns.
+# Measures the queue beside the bare commands and BullMQ on one private Redis, in turns, and prints one table; then how fast
+# the queue is worked on with few and with many jobs waiting, each on a Redis of its own, in turns too.
 #
 #   scripts/bench.sh
 #
-#   redis-server (AOF everysec) ◀── feedmill bench --system feedmill,bare
-#                               ◀── node bench/bullmq.mjs                    then bench/table.py
-#   redis-server ◀── feedmill bench --waiting FEW │ and again, ROUNDS times
+#   redis-server (AOF everysec) ◀── feedmill bench --system feedmill,bare │ and again, TABLE_ROUNDS times
+#                               ◀── node bench/bullmq.mjs                 │  then bench/table.py
+#   redis-server ◀── feedmill bench --waiting FEW │ and again, WAITING_ROUNDS times
 #   redis-server ◀── feedmill bench --waiting MANY│                          then bench/waiting.py
 #
 # One system after the other; their keys and the server's data are deleted at the end. What the machine does besides is
@@ -21,7 +21,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 JOBS=${BENCH_JOBS:-100000}
 MANY=${BENCH_WAITING:-1000000}
 FEW=10000
-ROUNDS=5
+TABLE_ROUNDS=3
+WAITING_ROUNDS=5
 PAYLOAD_BYTES=600
 CONCURRENCY=100
 STATE=.feedmill/bench-table
@@ -95,14 +96,18 @@ main() {
     local url=redis://127.0.0.1:$PORT lines=$STATE/lines.ndjson
     local asked=(--redis-url "$url" --jobs "$JOBS" --payload-bytes "$PAYLOAD_BYTES" --concurrency "$CONCURRENCY")
     : >"$lines"
-    say "feedmill and the bare commands: $JOBS jobs each"
-    "$FEEDMILL_BIN" bench "${asked[@]}" --system feedmill,bare --json >>"$lines" 2>"$STATE/bench.log" ||
-        die "feedmill bench failed: $(tail -n 1 "$STATE/bench.log")"
-    say "BullMQ $(node -p "require('./tests/bullmq/node_modules/bullmq/package.json').version"): $JOBS jobs"
-    node bench/bullmq.mjs "${asked[@]}" >>"$lines" 2>"$STATE/bullmq.log" ||
-        die "bench/bullmq.mjs failed: $(tail -n 1 "$STATE/bullmq.log")"
+    local round
+    for ((round = 1; round <= TABLE_ROUNDS; round++)); do
+        say "round $round of $TABLE_ROUNDS: feedmill, the bare commands and BullMQ, $JOBS jobs each"
+        "$FEEDMILL_BIN" bench "${asked[@]}" --system feedmill,bare --json >>"$lines" 2>"$STATE/bench.log" ||
+            die "feedmill bench failed: $(tail -n 1 "$STATE/bench.log")"
+        node bench/bullmq.mjs "${asked[@]}" >>"$lines" 2>"$STATE/bullmq.log" ||
+            die "bench/bullmq.mjs failed: $(tail -n 1 "$STATE/bullmq.log")"
+    done
     echo "$(redis-server --version | sed 's/.*v=\([^ ]*\).*/Redis \1/'), AOF everysec; $JOBS jobs of $PAYLOAD_BYTES" \
-        "bytes; worker concurrency $CONCURRENCY; $(nproc) cores"
+        "bytes; worker concurrency $CONCURRENCY; $(nproc) cores;" \
+        "BullMQ $(node -p "require('./tests/bullmq/node_modules/bullmq/package.json').version")"
+    echo "Medians of $TABLE_ROUNDS rounds; of ratios the median, least and most."
     echo
     python3 bench/table.py <"$lines"
     stop_redis
@@ -113,9 +118,9 @@ main() {
 measure_waiting() {
     local round waiting lines=$STATE/waiting.ndjson
     : >"$lines"
-    for ((round = 1; round <= ROUNDS; round++)); do
+    for ((round = 1; round <= WAITING_ROUNDS; round++)); do
         for waiting in "$FEW" "$MANY"; do
-            say "round $round of $ROUNDS with $waiting jobs waiting"
+            say "round $round of $WAITING_ROUNDS with $waiting jobs waiting"
             start_redis
             "$FEEDMILL_BIN" bench --redis-url "redis://127.0.0.1:$PORT" --jobs "$JOBS" --samples 0 \
                 --payload-bytes "$PAYLOAD_BYTES" --concurrency "$CONCURRENCY,$CONCURRENCY,$CONCURRENCY" \
