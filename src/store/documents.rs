@@ -1,21 +1,21 @@
 //! Writes items as documents: many at a time, the newest version wins, and each gets a result of its own.
 //!
 //! ```text
-//!  items ──▶ documents ──▶ insert command ─┬─ ok ───────▶ Inserted
-//!    │        ≤ 100, ≤ 12 MiB             └─ refused ──▶ find the stored versions ─┬─ higher ─▶ Stale
+//!  items ──▶ documents ──▶ insert command ─┬─ ok ──────▶ Inserted
+//!    │        ≤ 100, ≤ 12 MiB              └─ refused ─▶ find the stored versions ─┬─ higher ─▶ Stale
 //!    │                                                                             ├─ equal ──▶ Inserted · Updated
-//!    └─ cannot be BSON                     ┌───────────── lower, or not there ◀────┘
-//!         ▶ Failed                         ▼
-//!           statements ──────────▶ update command ─┬─ ok ─────────────▶ Inserted · Updated
-//!                                          ▲       ├─ an error of one ▶ Failed
-//!                                          │       └─ E11000 ▶ find the stored versions, as above
-//!                                          └───────── lower, or not there: once more ◀──┘
+//!    └─ cannot be BSON     ┌────────────────────── lower, or not there ────────────┘
+//!         ▶ Failed         ▼
+//!                      updates ──▶ update command ─┬─ ok ─────────────▶ Inserted · Updated
+//!                          ▲                       ├─ an error of one ▶ Failed
+//!                          │                       └─ E11000 ─▶ find the stored versions ─▶ as above
+//!                          └────────────────────── lower, or not there ───────┘
 //! ```
 //!
-//! Most items are new, and an insert costs mongod a sixth of an update that inserts (3 KB, 100 at once); an update costs less than an insert
-//! that is refused. So a write begins with what would have been right for most items of the command before it, and the
-//! updates decide about whatever was not inserted: a validator or an index of somebody else may refuse to insert what it
-//! lets be updated.
+//! Most items are new, and an insert costs mongod a sixth of an update that inserts (items of 3 KB, 100 at once); an update
+//! costs less than an insert that is refused. So a write begins with what would have been right for most items of the
+//! command before it, and the updates decide about whatever was not inserted: a validator or an index of somebody else may
+//! refuse to insert what it lets be updated.
 //!
 //! An E11000 of an update means one of three things: the stored version is the same or higher; another writer inserted a
 //! lower one at the same moment (MongoDB does not try again by itself, because the filter is more than the unique key); or a
