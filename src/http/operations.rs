@@ -10,7 +10,7 @@
 //! and stops those of all, and what was under way when one died is not forgotten.
 //!
 //! *Crash:* every step is one script over one page, so what was reached is done whole and the rest is as it was. The last
-//! note may be a second behind what was done.
+//! note may be a quarter of a second, or a step, behind what was done.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};

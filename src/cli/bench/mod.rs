@@ -29,7 +29,7 @@ use crate::demo::ITEM_BYTES_DEFAULT;
 /// Adds jobs to a queue and works on them with a handler that does nothing; says how many a second that were, and what
 /// each cost Redis and this process. Without --redis-url it starts a redis-server of its own (append-only file) under
 /// DATA_DIR. On a Redis that is given it works on keys of its own, names them, and deletes them at the end; REDIS_URL is
-/// not looked at.
+/// not looked at. Before a worker is measured, Redis is made to end moving its keys into a larger table, if it is about that.
 ///
 /// With --pipeline it measures the whole path instead: starts a redis-server, a mongod, a feed server and a worker, and
 /// imports generated feeds.

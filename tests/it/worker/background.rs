@@ -9,7 +9,7 @@ use feedmill::{
 };
 use redis::AsyncCommands;
 
-use super::{DEADLINE, Seen, idle, letters};
+use super::{DEADLINE, Seen, idle, letters, noting_starts};
 use crate::support::{
     audit::assert_sound,
     jobs::{Fetch, add, add_many, connection, id, queue, read_one},
@@ -20,14 +20,7 @@ use crate::support::{
 #[tokio::test]
 async fn a_paused_queue_starts_nothing_and_goes_on_after_resume() {
     let queue = queue().await;
-    let seen = Seen::nothing();
-    let worker = each(&queue, options(), {
-        let seen = seen.clone();
-        move |_| {
-            seen.push(Instant::now());
-            async { Ok(Outcome::Done) }
-        }
-    });
+    let (worker, seen) = noting_starts(&queue);
     add(&queue, "before").await;
     idle(&queue).await;
     queue.pause().await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use feedmill::{
@@ -12,7 +12,10 @@ use feedmill::{
 };
 use tokio::sync::Semaphore;
 
-use crate::support::{wait::until, workers::batches};
+use crate::support::{
+    wait::until,
+    workers::{Running, batches, each, options},
+};
 
 mod attempts;
 mod leases;
@@ -54,6 +57,19 @@ impl<T: Clone> Seen<T> {
     }
 }
 
+/// A worker with when each job was started.
+fn noting_starts(queue: &Queue) -> (Running, Seen<Instant>) {
+    let seen = Seen::nothing();
+    let worker = each(queue, options(), {
+        let seen = seen.clone();
+        move |_| {
+            seen.push(Instant::now());
+            async { Ok(Outcome::Done) }
+        }
+    });
+    (worker, seen)
+}
+
 async fn idle(queue: &Queue) {
     until(DEADLINE, async || queue.counts().await.unwrap().is_idle()).await;
 }
@@ -63,10 +79,7 @@ async fn letters(queue: &Queue) -> Vec<DeadLetter> {
 }
 
 /// A worker whose handlers wait for permits, with the sizes of the batches it was given.
-fn held_batches(
-    queue: &Queue,
-    options: WorkerOptions,
-) -> (crate::support::workers::Running, Seen<usize>, Arc<Semaphore>) {
+fn held_batches(queue: &Queue, options: WorkerOptions) -> (Running, Seen<usize>, Arc<Semaphore>) {
     let (seen, go_on) = (Seen::nothing(), Arc::new(Semaphore::new(0)));
     let worker = batches(queue, options, {
         let (seen, go_on) = (seen.clone(), go_on.clone());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use feedmill::{job::Outcome, worker::WorkerOptions};
 
-use super::{DEADLINE, Seen, held_batches, idle};
+use super::{DEADLINE, held_batches, idle, noting_starts};
 use crate::support::{
     audit::assert_sound,
     jobs::{add, add_many, add_version, queue, queue_at, queue_under, rejected_calls, url_of_user_with},
@@ -16,14 +16,7 @@ use crate::support::{
 #[tokio::test]
 async fn an_idle_queue_starts_a_job_within_milliseconds() {
     let queue = queue().await;
-    let seen = Seen::nothing();
-    let worker = each(&queue, options(), {
-        let seen = seen.clone();
-        move |_| {
-            seen.push(Instant::now());
-            async { Ok(Outcome::Done) }
-        }
-    });
+    let (worker, seen) = noting_starts(&queue);
     let mut delays = Vec::new();
     for n in 0..21 {
         idle(&queue).await;
